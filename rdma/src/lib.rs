@@ -1,0 +1,19 @@
+//! The one-sided fabric of Sterna: regions that peers may read, ordered links for records, and
+//! read lanes. Providers: shared memory between processes of one host (`shm`), sockets (`tcp`), and a
+//! deterministic simulator (`sim`).
+//!
+//! The traits of [`fabric`] are all that the layers above see; one conformance suite runs against
+//! every provider.
+
+pub mod error;
+pub mod fabric;
+pub mod rank;
+pub mod region;
+
+pub use error::{FabricError, SendError};
+pub use fabric::{
+    Completion, Fabric, FabricCounters, LostReason, Provider, READ_BYTES_MAX, RECORD_BYTES_MAX,
+    Read, ReadData, ReadLane, Sink,
+};
+pub use rank::Rank;
+pub use region::{Region, RegionId, RegionSpec, RegionToken, Rights};

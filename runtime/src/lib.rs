@@ -1,0 +1,1 @@
+//! Sterna: an RDMA-native, adaptive parameter manager for distributed machine learning.

@@ -1,0 +1,1 @@
+//! The concurrent row store: slots, directory, foreign keys, private replicas of hot rows.

@@ -1,0 +1,1 @@
+//! Training tasks written on Sterna's public API.
