@@ -7,6 +7,8 @@
 
 pub mod error;
 pub mod fabric;
+#[allow(dead_code, reason = "used by the providers that are being added")]
+mod provider;
 pub mod rank;
 pub mod region;
 
