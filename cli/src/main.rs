@@ -1,2 +1,34 @@
-//! The `sterna` command.
-fn main() {}
+//! The `sterna` command: trains tasks, starts jobs, measures.
+
+mod launch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Trains large sparse models on one node or many, with the parameters where they are used.
+#[derive(Debug, Parser)]
+#[command(name = "sterna", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start any program as the ranks of a job on this host.
+    Launch(launch::LaunchArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Launch(args) => launch::run(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sterna: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

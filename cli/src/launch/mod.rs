@@ -1,0 +1,55 @@
+//! `sterna launch`: the processes of a job on this host.
+//!
+//! Each process learns its place from its environment (see [`environment`]). The launcher holds the job
+//! together: it forwards Ctrl-C, ends all ranks when one fails, and returns the worst exit code. A
+//! rank cannot outlive it: the kernel kills the ranks when the launcher dies.
+
+mod environment;
+mod output;
+mod supervise;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+pub(crate) use environment::Job;
+pub(crate) use supervise::Stdio0;
+
+/// Start a program once per rank, with rank, size, address and token in its environment:
+/// STERNA_RANK, STERNA_SIZE, STERNA_LOCAL_RANK, STERNA_LOCAL_SIZE, STERNA_ADDR, STERNA_TOKEN.
+///
+/// Output lines are prefixed by their rank. When a rank fails, the others have a few seconds to end by
+/// themselves and are then stopped. The exit code is the worst of all ranks.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sterna launch -n 4 -- ./my-training --epochs 3")]
+pub(crate) struct LaunchArgs {
+    /// Number of processes to start.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    nodes: u16,
+
+    /// Print the ranks' output as it is, without a prefix.
+    #[arg(long)]
+    no_prefix: bool,
+
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command to its end.
+pub(crate) fn run(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
+    let [program, arguments @ ..] = args.command.as_slice() else {
+        bail!("no program given: put it after `--`");
+    };
+    let job = Job::on_this_host(args.nodes).context("preparing the job")?;
+    let first = if args.no_prefix { Stdio0::Plain } else { Stdio0::Prefixed };
+    supervise::run(&job, program, arguments, first)
+}
+
+/// Runs this same program again as the ranks of a job; rank 0 keeps the terminal.
+pub(crate) fn run_self(nodes: u16, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe().context("finding this program's own file")?;
+    let job = Job::on_this_host(nodes).context("preparing the job")?;
+    supervise::run(&job, program.as_os_str(), arguments, Stdio0::Inherited)
+}
