@@ -11,6 +11,7 @@ pub mod fabric;
 mod provider;
 pub mod rank;
 pub mod region;
+pub mod topology;
 
 pub use error::{FabricError, SendError};
 pub use fabric::{
