@@ -1,1 +1,28 @@
-//! The concurrent row store: slots, directory, foreign keys, private replicas of hot rows.
+//! The concurrent row store of a node.
+//!
+//! Rows live in slots of peer-readable chunks ([`SlotArena`]); where a key's slot is follows from
+//! arithmetic ([`Placement`]) and is confirmed by the slot's header. Workers read and write rows
+//! straight from their threads. The memory is the caller's ([`ChunkMemory`]); nothing here knows of
+//! the fabric, opens files or starts threads.
+
+pub mod placement;
+pub mod shape;
+
+mod arena;
+mod chunks;
+mod directory;
+mod lanes;
+mod memory;
+mod prefetch;
+mod slot;
+mod sync;
+mod table;
+
+pub use arena::SlotArena;
+pub use chunks::ChunkError;
+pub use directory::Directory;
+pub use memory::ChunkMemory;
+pub use placement::{Location, PARTITIONS, PartitionMap, Placement, PlacementError};
+pub use shape::{ShapeError, SlotPlace, TableShape};
+pub use slot::{Patience, RowMut, Slot, SlotError, SlotGuard};
+pub use table::{Missed, RowTable, WrongLength};

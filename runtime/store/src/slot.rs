@@ -1,0 +1,349 @@
+//! One slot: reading its row while others write it, and writing it under the writer bit.
+//!
+//! A reader copies and then looks whether key, epoch and state are what they were; it never waits. A
+//! writer takes the writer bit by compare-and-swap on the whole meta word, so it owns exactly the
+//! state it saw, looks at the key again, works, and stores the word one version on. The engine takes
+//! the same bit to change the state and never spins for it (`try_lock`); workers spin a little, then
+//! yield, and give up after a bound: the writer they wait for may have been preempted.
+
+use std::ptr::NonNull;
+
+use sterna_protocol::{Epoch, Key, MetaWord, SlotState};
+use thiserror::Error;
+
+use crate::lanes::Lanes;
+use crate::memory::word;
+use crate::shape::{HEADER_BYTES, TableShape};
+use crate::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
+
+const META_OFFSET: usize = 8;
+
+/// Why a slot could not be used; both are for the caller to try again, elsewhere or later.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SlotError {
+    /// The slot does not hold the main copy of this key.
+    #[error("the row is not here")]
+    Elsewhere,
+    /// A writer has been at work for longer than the caller was willing to wait.
+    #[error("another writer is at work on the row")]
+    Busy,
+}
+
+/// How long to wait for another writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    spins: u32,
+    yields: u32,
+}
+
+impl Patience {
+    /// Not at all: the engine marks the slot for later.
+    pub const NONE: Self = Self { spins: 0, yields: 0 };
+    /// A few rows' worth of spinning, then some turns of the scheduler: enough for a preempted writer
+    /// to come back if the machine is not badly overcommitted.
+    pub const WORKER: Self =
+        if cfg!(loom) { Self { spins: 0, yields: 2 } } else { Self { spins: 128, yields: 64 } };
+
+    fn wait(&mut self) -> bool {
+        if self.spins > 0 {
+            self.spins -= 1;
+            spin_loop();
+        } else if self.yields > 0 {
+            self.yields -= 1;
+            yield_now();
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// A slot in an arena.
+#[derive(Clone, Copy)]
+pub struct Slot<'a> {
+    base: NonNull<u8>,
+    offset: usize,
+    shape: &'a TableShape,
+}
+
+impl<'a> Slot<'a> {
+    /// A slot of this shape at a byte offset of a chunk.
+    ///
+    /// # Safety
+    /// A whole slot must lie at `offset`, a multiple of 16, of a chunk that lives for `'a`; its two
+    /// header words must only be accessed as atomics and its row as this module does.
+    #[inline]
+    pub(crate) unsafe fn new(base: NonNull<u8>, offset: usize, shape: &'a TableShape) -> Self {
+        Self { base, offset, shape }
+    }
+
+    /// The key's word.
+    #[must_use]
+    #[inline]
+    pub fn key_word(&self) -> &'a AtomicU64 {
+        // SAFETY: the first word of the slot, by the constructor's contract.
+        unsafe { word(self.base, self.offset) }
+    }
+
+    /// The meta word.
+    #[must_use]
+    #[inline]
+    pub fn meta(&self) -> &'a AtomicU64 {
+        // SAFETY: the second word of the slot, by the constructor's contract.
+        unsafe { word(self.base, self.offset + META_OFFSET) }
+    }
+
+    /// The header as it is now.
+    #[must_use]
+    pub fn header(&self) -> (Key, MetaWord) {
+        let meta = MetaWord(self.meta().load(Ordering::Acquire));
+        (Key(self.key_word().load(Ordering::Relaxed)), meta)
+    }
+
+    /// Copies the values, and state as far as `out` is longer, of a row that may change meanwhile
+    /// (hogwild). Gives the header that was seen after the copy.
+    ///
+    /// # Errors
+    /// [`SlotError::Elsewhere`] if the slot did not hold the row all the time.
+    #[inline]
+    pub fn read(&self, key: Key, out: &mut [f32]) -> Result<MetaWord, SlotError> {
+        self.read_with(key, |lanes| lanes.read(out)).map(|(meta, ())| meta)
+    }
+
+    /// The scalar product of the row's values with `x`, without a copy.
+    ///
+    /// # Errors
+    /// [`SlotError::Elsewhere`] if the slot did not hold the row all the time.
+    ///
+    /// # Panics
+    /// If `x` is not as long as the table's dimension.
+    pub fn dot(&self, key: Key, x: &[f32]) -> Result<f32, SlotError> {
+        assert_eq!(x.len(), self.shape.dim(), "as long as the row");
+        let product = self.read_with(key, |lanes| {
+            lanes.peek(|values| {
+                // SAFETY: the lanes hold at least `dim` readable floats.
+                unsafe { crate::lanes::dot(values, x) }
+            })
+        });
+        product.map(|(_, product)| product)
+    }
+
+    #[inline]
+    fn read_with<R>(
+        &self,
+        key: Key,
+        work: impl FnOnce(Lanes) -> R,
+    ) -> Result<(MetaWord, R), SlotError> {
+        let before = self.live(key)?;
+        let result = work(self.row());
+        // What the copy saw happened before what this load sees.
+        fence(Ordering::Acquire);
+        let after = MetaWord(self.meta().load(Ordering::Relaxed));
+        let same_key = self.key_word().load(Ordering::Relaxed) == key.0;
+        if same_key && after.state() == SlotState::Live && after.epoch() == before.epoch() {
+            Ok((after, result))
+        } else {
+            Err(SlotError::Elsewhere)
+        }
+    }
+
+    /// Copies a row (values, then state as far as `out` is longer) of one version, with no update
+    /// half made. Tries without the writer bit first, then takes it.
+    ///
+    /// # Errors
+    /// If the row is not here, or writers keep it busy for longer than `patience`.
+    pub fn snapshot(
+        &self,
+        key: Key,
+        out: &mut [f32],
+        patience: Patience,
+    ) -> Result<MetaWord, SlotError> {
+        const TRIES: u32 = if cfg!(loom) { 1 } else { 16 };
+        for _ in 0..TRIES {
+            let before = self.live(key)?;
+            if !before.writer() {
+                self.row().read(out);
+                fence(Ordering::Acquire);
+                let same_key = self.key_word().load(Ordering::Relaxed) == key.0;
+                if same_key && self.meta().load(Ordering::Relaxed) == before.0 {
+                    return Ok(before);
+                }
+            }
+            spin_loop();
+        }
+        let guard = self.lock(key, patience)?;
+        guard.read(out);
+        Ok(guard.meta())
+    }
+
+    /// Takes the writer bit of a Live slot.
+    ///
+    /// # Errors
+    /// If the row is not here, or another writer keeps the bit for longer than `patience`.
+    #[inline]
+    pub fn lock(&self, key: Key, mut patience: Patience) -> Result<SlotGuard<'a>, SlotError> {
+        loop {
+            let seen = self.live(key)?;
+            if !seen.writer()
+                && let Some(guard) = self.take(seen)
+            {
+                // The slot may have changed hands between the two loads of the header.
+                let same_key = self.key_word().load(Ordering::Relaxed) == key.0;
+                return if same_key { Ok(guard) } else { Err(SlotError::Elsewhere) };
+            }
+            if !patience.wait() {
+                return Err(SlotError::Busy);
+            }
+        }
+    }
+
+    /// Takes the writer bit in whatever state the slot is, without waiting: for the engine.
+    ///
+    /// # Errors
+    /// [`SlotError::Busy`] if a writer is at work; the engine marks the slot for later.
+    pub fn try_lock(&self) -> Result<SlotGuard<'a>, SlotError> {
+        let seen = MetaWord(self.meta().load(Ordering::Acquire));
+        if seen.writer() {
+            return Err(SlotError::Busy);
+        }
+        self.take(seen).ok_or(SlotError::Busy)
+    }
+
+    #[inline]
+    fn take(&self, seen: MetaWord) -> Option<SlotGuard<'a>> {
+        let locked = seen.with_writer().0;
+        self.meta().compare_exchange(seen.0, locked, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // A reader that sees any lane written from here on also sees the writer bit or a later word.
+        fence(Ordering::Release);
+        Some(SlotGuard { slot: *self, meta: seen })
+    }
+
+    #[inline]
+    fn live(&self, key: Key) -> Result<MetaWord, SlotError> {
+        let (found, meta) = self.header();
+        if found == key && meta.state() == SlotState::Live {
+            Ok(meta)
+        } else {
+            Err(SlotError::Elsewhere)
+        }
+    }
+
+    #[inline]
+    fn row(&self) -> Lanes {
+        // SAFETY: the row lies behind the header inside the slot, by the constructor's contract.
+        unsafe { Lanes::new(self.base, self.offset + HEADER_BYTES, self.shape.row_len()) }
+    }
+
+    /// Writes a whole row into a slot that nobody else knows yet.
+    pub(crate) fn fill_row(&self, row: &[f32]) {
+        assert_eq!(row.len(), self.shape.row_len(), "values and state");
+        self.row().write(row);
+    }
+
+    /// Starts loading the first `floats` floats and the header into the cache, for reading.
+    #[inline]
+    pub fn prefetch_read(&self, floats: usize) {
+        self.each_line(floats, crate::prefetch::read);
+    }
+
+    /// Starts loading the whole slot into the cache, for writing.
+    #[inline]
+    pub fn prefetch_write(&self) {
+        self.each_line(self.shape.row_len(), crate::prefetch::write);
+    }
+
+    #[inline]
+    fn each_line(&self, floats: usize, fetch: impl Fn(*const u8)) {
+        if cfg!(loom) {
+            return;
+        }
+        let first = self.base.as_ptr().wrapping_add(self.offset);
+        let bytes = HEADER_BYTES + floats * size_of::<f32>();
+        let mut at = 0;
+        while at < bytes {
+            fetch(first.wrapping_add(at));
+            at += crate::prefetch::LINE_BYTES;
+        }
+        // A slot need not start at a line, so its last line may be one further.
+        fetch(first.wrapping_add(bytes - 1));
+    }
+}
+
+/// The writer bit of a slot. Dropping it without [`SlotGuard::commit`] leaves the version as it was.
+pub struct SlotGuard<'a> {
+    slot: Slot<'a>,
+    meta: MetaWord,
+}
+
+/// A row that the caller may write: values, then optimizer state, side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct RowMut {
+    /// The values, as many as the table's dimension.
+    pub values: *mut f32,
+    /// The optimizer state, as long as the table's shape says.
+    pub state: *mut f32,
+}
+
+impl SlotGuard<'_> {
+    /// The meta word as it was found, without the writer bit.
+    #[must_use]
+    pub fn meta(&self) -> MetaWord {
+        self.meta
+    }
+
+    /// The slot's key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key(self.slot.key_word().load(Ordering::Relaxed))
+    }
+
+    /// Copies values, then state as far as `out` is longer.
+    pub fn read(&self, out: &mut [f32]) {
+        self.slot.row().read(out);
+    }
+
+    /// Overwrites values, then state as far as `from` is longer.
+    pub fn write(&mut self, from: &[f32]) {
+        self.slot.row().write(from);
+    }
+
+    /// Lends the row for an optimizer step. The pointers are good for the table's lengths, while
+    /// `work` runs; other threads may read what they point to, so no reference may be made of it.
+    #[inline]
+    pub fn edit<R>(&mut self, work: impl FnOnce(RowMut) -> R) -> R {
+        let dim = self.slot.shape.dim();
+        self.slot.row().edit(|values| {
+            // SAFETY: the state follows the values inside the lanes that were lent.
+            let state = unsafe { values.add(dim) };
+            work(RowMut { values, state })
+        })
+    }
+
+    /// Ends the write: one version on.
+    #[inline]
+    pub fn commit(mut self) -> MetaWord {
+        self.meta = self.meta.bumped();
+        self.meta
+    }
+
+    /// Ends a change of the slot's state by the engine.
+    pub fn change(mut self, state: SlotState, epoch: Epoch, version: u64) {
+        self.meta = MetaWord::new(state, epoch, version);
+    }
+
+    /// Gives the slot to another key, before [`SlotGuard::change`] publishes it.
+    pub fn rename(&mut self, key: Key) {
+        assert!(
+            !matches!(self.meta.state(), SlotState::Live | SlotState::Replica),
+            "a slot in use keeps its key"
+        );
+        self.slot.key_word().store(key.0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SlotGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.slot.meta().store(self.meta.0, Ordering::Release);
+    }
+}

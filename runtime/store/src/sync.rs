@@ -1,0 +1,16 @@
+//! The one place that chooses between the standard atomics and loom's.
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::Mutex,
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    thread::yield_now,
+};
+#[cfg(not(loom))]
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::Mutex,
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    thread::yield_now,
+};

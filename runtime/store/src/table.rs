@@ -1,0 +1,299 @@
+//! A table's rows at one node: single and batched access from worker threads.
+//!
+//! The way to a local row is arithmetic, then its slot's header, which confirms key and state; the
+//! directory is for peers and for rows that are away. Batches work in groups: all places are computed,
+//! then rows are worked on while the lines of rows further on are being loaded.
+
+use std::fmt;
+
+use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, TableId};
+use thiserror::Error;
+
+use crate::arena::SlotArena;
+use crate::chunks::ChunkError;
+use crate::directory::Directory;
+use crate::memory::ChunkMemory;
+use crate::placement::Placement;
+use crate::shape::TableShape;
+use crate::slot::{Patience, RowMut, Slot, SlotError};
+
+/// Keys whose places are computed before the first row is touched.
+const GROUP: usize = 64;
+/// Bytes of rows that are on their way into the cache while one is worked on: as many lines as a core
+/// can wait for at a time.
+const AHEAD_BYTES: usize = 2048;
+/// Directory words in one chunk at most.
+const DIRECTORY_CHUNK_BYTES: usize = 64 << 20;
+
+/// A key of a batch that was not served here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Its place in the batch.
+    pub index: u32,
+    /// Why.
+    pub why: SlotError,
+}
+
+/// What a batched call was given in wrong lengths.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{keys} keys of {floats} floats need a buffer of {wanted}, got {got}", wanted = keys * floats)]
+pub struct WrongLength {
+    /// Keys in the call.
+    pub keys: usize,
+    /// Floats for each.
+    pub floats: usize,
+    /// Length of the buffer.
+    pub got: usize,
+}
+
+/// The part of a table that is at home at this node.
+pub struct RowTable {
+    id: TableId,
+    here: Rank,
+    placement: Placement,
+    arena: SlotArena,
+    directory: Directory,
+    ahead_read: usize,
+    ahead_write: usize,
+}
+
+impl RowTable {
+    /// A table with no memory yet: [`RowTable::chunks_needed`] chunks of slots and those of the
+    /// directory come next, then [`RowTable::install`] for each home key.
+    #[must_use]
+    pub fn new(
+        id: TableId,
+        here: Rank,
+        placement: Placement,
+        shape: TableShape,
+        chunks_max: usize,
+    ) -> Self {
+        let slots = placement.slots(here);
+        let ahead = |bytes: usize| (AHEAD_BYTES / bytes).clamp(2, 16);
+        Self {
+            id,
+            here,
+            arena: SlotArena::new(shape, chunks_max.max(shape.chunks_for(slots))),
+            directory: Directory::new(slots, DIRECTORY_CHUNK_BYTES),
+            ahead_read: ahead(shape.dim() * size_of::<f32>() + 16),
+            ahead_write: ahead(shape.slot_bytes()),
+            placement,
+        }
+    }
+
+    /// The table's number.
+    #[must_use]
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The node that this part belongs to.
+    #[must_use]
+    pub fn here(&self) -> Rank {
+        self.here
+    }
+
+    /// Where keys are at home.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The form of rows and slots.
+    #[must_use]
+    pub fn shape(&self) -> &TableShape {
+        self.arena.shape()
+    }
+
+    /// The slots.
+    #[must_use]
+    pub fn arena(&self) -> &SlotArena {
+        &self.arena
+    }
+
+    /// The locations of home keys.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Chunks of slots that the home keys take.
+    #[must_use]
+    pub fn chunks_needed(&self) -> usize {
+        self.shape().chunks_for(self.placement.slots(self.here))
+    }
+
+    /// Allocates the home keys' slots and directory words by `allocate(bytes)`.
+    ///
+    /// # Errors
+    /// What `allocate` returns, or a chunk that is too small.
+    pub fn allocate<E: From<ChunkError>>(
+        &self,
+        mut allocate: impl FnMut(usize) -> Result<ChunkMemory, E>,
+    ) -> Result<(), E> {
+        while self.arena.chunks() < self.chunks_needed() {
+            self.arena.grow(allocate(self.shape().chunk_bytes())?)?;
+        }
+        for _ in 0..self.directory.chunks_needed() {
+            self.directory.grow(allocate(self.directory.chunk_bytes())?)?;
+        }
+        Ok(())
+    }
+
+    /// Makes this node the owner of a home key at the first epoch, with a row (values, then state).
+    ///
+    /// # Panics
+    /// If the memory is not there, the row has a wrong length, or the key was installed before.
+    pub fn install(&self, slot: SlotId, key: Key, row: &[f32]) {
+        self.arena.install(slot, key, Epoch::FIRST, row);
+        self.directory.set(slot, DirectoryWord::new(self.here, Epoch::FIRST, slot));
+    }
+
+    /// The home slot of a key, if this node is its home.
+    #[must_use]
+    #[inline]
+    pub fn home_slot(&self, key: Key) -> Option<Slot<'_>> {
+        let at = self.placement.locate_known(key);
+        if at.home == self.here { self.arena.slot(at.slot) } else { None }
+    }
+
+    /// Copies the values, and state as far as `out` is longer, of a row that is here.
+    ///
+    /// # Errors
+    /// [`SlotError::Elsewhere`] if it is not.
+    pub fn pull(&self, key: Key, out: &mut [f32]) -> Result<MetaWord, SlotError> {
+        self.home_slot(key).ok_or(SlotError::Elsewhere)?.read(key, out)
+    }
+
+    /// The same of one version, with no update half made.
+    ///
+    /// # Errors
+    /// If the row is not here, or writers keep it busy.
+    pub fn snapshot(&self, key: Key, out: &mut [f32]) -> Result<MetaWord, SlotError> {
+        self.home_slot(key).ok_or(SlotError::Elsewhere)?.snapshot(key, out, Patience::WORKER)
+    }
+
+    /// The scalar product of a local row's values with `x`, without a copy.
+    ///
+    /// # Errors
+    /// [`SlotError::Elsewhere`] if the row is not here.
+    pub fn dot(&self, key: Key, x: &[f32]) -> Result<f32, SlotError> {
+        self.home_slot(key).ok_or(SlotError::Elsewhere)?.dot(key, x)
+    }
+
+    /// Writes a local row under its writer bit; the version goes one on.
+    ///
+    /// # Errors
+    /// If the row is not here, or another writer keeps it busy.
+    #[inline]
+    pub fn update<R>(
+        &self,
+        key: Key,
+        patience: Patience,
+        work: impl FnOnce(RowMut) -> R,
+    ) -> Result<(MetaWord, R), SlotError> {
+        let mut guard = self.home_slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
+        let result = guard.edit(work);
+        Ok((guard.commit(), result))
+    }
+
+    /// Overwrites values, then state as far as `from` is longer.
+    ///
+    /// # Errors
+    /// If the row is not here, or another writer keeps it busy.
+    pub fn set(&self, key: Key, from: &[f32], patience: Patience) -> Result<MetaWord, SlotError> {
+        let mut guard = self.home_slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
+        guard.write(from);
+        Ok(guard.commit())
+    }
+
+    /// Copies the first `floats` floats of the rows of all keys that are here, in the order of keys,
+    /// and lists the others. Floats of missed keys are left as they were.
+    ///
+    /// # Errors
+    /// If `out` is not `keys.len() * floats` long or rows are shorter; nothing was copied.
+    pub fn pull_batch(
+        &self,
+        keys: &[Key],
+        floats: usize,
+        out: &mut [f32],
+        missed: &mut Vec<Missed>,
+    ) -> Result<(), WrongLength> {
+        let whole = Some(out.len()) == keys.len().checked_mul(floats);
+        if !whole || !(1..=self.shape().row_len()).contains(&floats) {
+            return Err(WrongLength { keys: keys.len(), floats, got: out.len() });
+        }
+        let mut out = out.chunks_exact_mut(floats);
+        self.each(
+            keys,
+            self.ahead_read,
+            |slot| slot.prefetch_read(floats),
+            |index, slot, key| {
+                let row = out.next().expect("as many as keys");
+                let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
+                if let Err(why) = read {
+                    missed.push(Missed { index, why });
+                }
+            },
+        );
+        Ok(())
+    }
+
+    /// Does `work(index, row)` for all keys that are here, each under its writer bit, and lists the
+    /// others. The version of each goes one on.
+    pub fn push_batch(
+        &self,
+        keys: &[Key],
+        patience: Patience,
+        missed: &mut Vec<Missed>,
+        mut work: impl FnMut(usize, RowMut),
+    ) {
+        self.each(keys, self.ahead_write, Slot::prefetch_write, |index, slot, key| {
+            let guard = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.lock(key, patience));
+            match guard {
+                Ok(mut guard) => {
+                    guard.edit(|row| work(index as usize, row));
+                    guard.commit();
+                }
+                Err(why) => missed.push(Missed { index, why }),
+            }
+        });
+    }
+
+    /// Visits the home slots of keys in order; `fetch` runs `ahead` slots before `work`.
+    #[inline]
+    fn each<'a>(
+        &'a self,
+        keys: &[Key],
+        ahead: usize,
+        fetch: impl Fn(&Slot<'a>),
+        mut work: impl FnMut(u32, Option<Slot<'a>>, Key),
+    ) {
+        let mut slots: [Option<Slot<'a>>; GROUP] = [None; GROUP];
+        let mut index = 0_u32;
+        for group in keys.chunks(GROUP) {
+            for (slot, &key) in slots.iter_mut().zip(group) {
+                *slot = self.home_slot(key);
+            }
+            let slots = &slots[..group.len()];
+            slots.iter().take(ahead).flatten().for_each(&fetch);
+            for (at, (&slot, &key)) in slots.iter().zip(group).enumerate() {
+                if let Some(Some(next)) = slots.get(at + ahead) {
+                    fetch(next);
+                }
+                work(index, slot, key);
+                index += 1;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RowTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowTable")
+            .field("id", &self.id)
+            .field("here", &self.here)
+            .field("arena", &self.arena)
+            .finish_non_exhaustive()
+    }
+}
