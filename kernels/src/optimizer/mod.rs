@@ -1,0 +1,221 @@
+//! Optimizers: how a gradient changes a row.
+//!
+//! A row is `[values: dim | state: state_len]`. One call of [`RowShape::step`] is one optimizer step. Names and
+//! defaults are those of PyTorch; row-wise Adagrad keeps one accumulator a row, the mean of the squared gradient
+//! (as in FBGEMM).
+//!
+//! | optimizer | state | step |
+//! | --- | --- | --- |
+//! | SGD | - | `w -= lr g` |
+//! | momentum | m | `m = mu m + g; w -= lr m` |
+//! | Adagrad (Duchi et al. 2011) | S | `S += g*g; w -= lr g / (sqrt(S) + eps)` |
+//! | row-wise Adagrad | s | `s += mean(g*g); w -= lr g / (sqrt(s) + eps)` |
+//! | Adam (Kingma and Ba 2015) | m, v, t | `m = b1 m + (1-b1) g; v = b2 v + (1-b2) g*g; w -= lr m^ / (sqrt(v^) + eps)` |
+//!
+//! Adam's step count is a `u32` stored in the last word of the state, bit by bit.
+
+mod step;
+
+use crate::rowcopy::RowPtr;
+use crate::simd::instruction_set;
+
+pub use step::adam_correction;
+pub(crate) use step::mean_square;
+
+/// An optimizer and its settings. The learning rate is the default one; each step may bring its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Optimizer {
+    /// Stochastic gradient descent.
+    Sgd {
+        /// Learning rate.
+        lr: f32,
+    },
+    /// Gradient descent with a velocity.
+    Momentum {
+        /// Learning rate.
+        lr: f32,
+        /// Share of the velocity that is kept, `0..1`.
+        momentum: f32,
+    },
+    /// Adagrad, one accumulator per value.
+    Adagrad {
+        /// Learning rate.
+        lr: f32,
+        /// Added to the root.
+        eps: f32,
+        /// Accumulator at the start.
+        initial: f32,
+    },
+    /// Adagrad, one accumulator per row.
+    RowAdagrad {
+        /// Learning rate.
+        lr: f32,
+        /// Added to the root.
+        eps: f32,
+        /// Accumulator at the start.
+        initial: f32,
+    },
+    /// Adam.
+    Adam {
+        /// Learning rate.
+        lr: f32,
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Added to the root.
+        eps: f32,
+    },
+}
+
+impl Optimizer {
+    /// SGD with this learning rate.
+    #[must_use]
+    pub const fn sgd(lr: f32) -> Self {
+        Self::Sgd { lr }
+    }
+
+    /// Momentum with this learning rate and decay.
+    #[must_use]
+    pub const fn momentum(lr: f32, momentum: f32) -> Self {
+        Self::Momentum { lr, momentum }
+    }
+
+    /// Adagrad with this learning rate, epsilon 1e-10 and an empty accumulator.
+    #[must_use]
+    pub const fn adagrad(lr: f32) -> Self {
+        Self::Adagrad { lr, eps: 1e-10, initial: 0.0 }
+    }
+
+    /// Row-wise Adagrad with this learning rate, epsilon 1e-10 and an empty accumulator.
+    #[must_use]
+    pub const fn row_adagrad(lr: f32) -> Self {
+        Self::RowAdagrad { lr, eps: 1e-10, initial: 0.0 }
+    }
+
+    /// Adam with this learning rate, betas 0.9 and 0.999, epsilon 1e-8.
+    #[must_use]
+    pub const fn adam(lr: f32) -> Self {
+        Self::Adam { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+    }
+
+    /// The default learning rate.
+    #[must_use]
+    pub const fn learning_rate(&self) -> f32 {
+        match *self {
+            Self::Sgd { lr }
+            | Self::Momentum { lr, .. }
+            | Self::Adagrad { lr, .. }
+            | Self::RowAdagrad { lr, .. }
+            | Self::Adam { lr, .. } => lr,
+        }
+    }
+
+    /// Its name in messages, reports and checkpoints.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Sgd { .. } => "sgd",
+            Self::Momentum { .. } => "momentum",
+            Self::Adagrad { .. } => "adagrad",
+            Self::RowAdagrad { .. } => "row_adagrad",
+            Self::Adam { .. } => "adam",
+        }
+    }
+
+    /// Whether a step can be composed without knowing the row: SGD and momentum are linear in the row. The
+    /// others need the row's state, so a gradient for a row that is not here has to wait for it.
+    #[must_use]
+    pub const fn is_linear(&self) -> bool {
+        matches!(self, Self::Sgd { .. } | Self::Momentum { .. })
+    }
+}
+
+/// The shape of a table's rows: an optimizer and a dimension.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowShape {
+    /// How gradients change rows.
+    pub optimizer: Optimizer,
+    /// Number of values.
+    pub dim: usize,
+}
+
+impl RowShape {
+    /// Number of floats of optimizer state behind the values.
+    #[must_use]
+    pub const fn state_len(&self) -> usize {
+        match self.optimizer {
+            Optimizer::Sgd { .. } => 0,
+            Optimizer::Momentum { .. } | Optimizer::Adagrad { .. } => self.dim,
+            Optimizer::RowAdagrad { .. } => 1,
+            Optimizer::Adam { .. } => 2 * self.dim + 1,
+        }
+    }
+
+    /// Number of floats of a row: values and state.
+    #[must_use]
+    pub const fn row_len(&self) -> usize {
+        self.dim + self.state_len()
+    }
+
+    /// Sets the state part of `row` (a private slice of [`RowShape::row_len`]) to the optimizer's start.
+    pub fn reset_state(&self, row: &mut [f32]) {
+        let start = match self.optimizer {
+            Optimizer::Adagrad { initial, .. } | Optimizer::RowAdagrad { initial, .. } => initial,
+            _ => 0.0,
+        };
+        row[self.dim..self.row_len()].fill(start);
+    }
+
+    /// Steps a row in shared memory: `grad` has `dim` values, `lr` is this step's learning rate. The caller holds
+    /// the row's writer bit.
+    ///
+    /// # Panics
+    /// If lengths do not fit the shape.
+    #[inline]
+    pub fn step(&self, row: RowPtr, grad: &[f32], lr: f32) {
+        assert_eq!(row.len(), self.row_len(), "row does not fit the shape");
+        assert_eq!(grad.len(), self.dim, "gradient does not fit the shape");
+        let (w, g, dim) = (row.as_ptr(), grad.as_ptr(), self.dim);
+        let set = instruction_set();
+        match self.optimizer {
+            Optimizer::Sgd { .. } => row.axpy(-lr, grad),
+            // SAFETY: the row has dim + state_len floats, the gradient dim, as just checked.
+            Optimizer::Momentum { momentum, .. } => unsafe {
+                step::momentum(set, w, w.add(dim), g, dim, lr, momentum);
+            },
+            // SAFETY: as above.
+            Optimizer::Adagrad { eps, .. } => unsafe {
+                step::adagrad(set, w, w.add(dim), g, dim, lr, eps);
+            },
+            Optimizer::RowAdagrad { eps, .. } => {
+                let sum = row.get(dim) + mean_square(grad);
+                row.put(dim, sum);
+                row.part(0, dim).axpy(-lr / (sum.sqrt() + eps), grad);
+            }
+            Optimizer::Adam { beta1, beta2, eps, .. } => {
+                let steps = row.get(3 * dim).to_bits().saturating_add(1);
+                row.put(3 * dim, f32::from_bits(steps));
+                let (rate, root) = adam_correction(lr, beta1, beta2, steps);
+                // SAFETY: as above; Adam's state is m, v and the count.
+                unsafe {
+                    step::adam(set, w, g, dim, [beta1, beta2, eps, rate, root]);
+                }
+            }
+        }
+    }
+
+    /// Steps a private row of [`RowShape::row_len`] floats.
+    ///
+    /// # Panics
+    /// If lengths do not fit the shape.
+    #[inline]
+    pub fn step_private(&self, row: &mut [f32], grad: &[f32], lr: f32) {
+        // SAFETY: used while `row` is borrowed.
+        self.step(unsafe { RowPtr::from_private(row) }, grad, lr);
+    }
+}
+
+#[cfg(test)]
+mod tests;
