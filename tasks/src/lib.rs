@@ -1,1 +1,8 @@
-//! Training tasks written on Sterna's public API.
+//! Training tasks on Sterna.
+//!
+//! A task brings what the parameter manager does not know: it reads a data set, turns batches of
+//! it into rows to pull and gradients to push, and measures the quality of what was learnt. Tasks
+//! see the manager through the public API of crate `sterna` alone.
+
+pub mod kge;
+pub mod report;

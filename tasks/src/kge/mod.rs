@@ -1,0 +1,39 @@
+//! Knowledge graph embeddings: ComplEx and DistMult, trained with shared sampled negatives.
+//!
+//! A knowledge graph is a set of triples (head, relation, tail). A model gives every entity and
+//! relation a row such that true triples score higher than others. Each training step takes a
+//! batch of triples and one pool of entities drawn uniformly, pulls the rows they touch, computes
+//! the loss and its gradients by three matrix products, and pushes one gradient per row.
+//!
+//! | module | is for |
+//! | --- | --- |
+//! | [`data`] | reading and numbering triples; the WN18RR that ships inside |
+//! | [`config`] | settings, and the recipes per data set |
+//! | [`model`] | scores and their gradients |
+//! | [`loss`] | sampled softmax with correction and masks |
+//! | [`step`] | a batch's gradients, summed per row |
+//! | [`filter`], [`evaluate`] | filtered ranks over the whole test set |
+//! | [`train`] | the training loop of a worker |
+//! | [`checkpoint`], [`export`] | the model on disk |
+
+mod checkpoint;
+pub mod config;
+pub mod data;
+mod error;
+pub mod evaluate;
+mod export;
+pub mod filter;
+pub mod local;
+pub mod loss;
+pub mod model;
+mod npy;
+mod product;
+pub mod progress;
+pub mod step;
+mod train;
+
+pub use config::{KgeConfig, ModelKind};
+pub use data::{Graph, Triple};
+pub use error::KgeError;
+pub use progress::Progress;
+pub use train::train;

@@ -1,0 +1,213 @@
+//! Whole runs on a small graph: they learn, they go on where they stopped, they leave their
+//! embeddings behind.
+
+use std::path::Path;
+
+use sterna_tasks::kge::local::Node;
+use sterna_tasks::kge::progress::{EpochEnd, Position, Progress, Silent};
+use sterna_tasks::kge::{Graph, KgeConfig, KgeError, ModelKind, train};
+use sterna_tasks::report::Report;
+
+/// People in married couples, each with a town. Of some couples only one direction is known; the
+/// other one is asked for: who learns that marriage is symmetric knows it.
+fn graph() -> Graph {
+    let folder = tempfile::tempdir().unwrap();
+    let [mut train, mut valid, mut test] = [const { String::new() }; 3];
+    for couple in 0..150 {
+        let (one, other) = (format!("p{couple}a"), format!("p{couple}b"));
+        train += &format!("{one}\tmarried\t{other}\n");
+        let back = match couple % 10 {
+            0 => &mut valid,
+            1 | 2 => &mut test,
+            _ => &mut train,
+        };
+        *back += &format!("{other}\tmarried\t{one}\n");
+        train += &format!("{one}\tlives in\tt{}\n", couple % 12);
+        train += &format!("{other}\tlives in\tt{}\n", couple % 12);
+    }
+    for (name, content) in [("train", train), ("valid", valid), ("test", test)] {
+        std::fs::write(folder.path().join(format!("{name}.txt")), content).unwrap();
+    }
+    Graph::read(folder.path()).unwrap()
+}
+
+fn config() -> KgeConfig {
+    KgeConfig {
+        dim: 16,
+        epochs: 60,
+        batch: 64,
+        negatives: 64,
+        lambda_entity: 0.02,
+        lambda_relation: 0.01,
+        init_std: 0.1,
+        valid_every: 20,
+        patience: 0,
+        ..KgeConfig::default()
+    }
+}
+
+/// Asks the job to stop after so many steps, as Ctrl-C would.
+struct StopAfter<'a> {
+    node: &'a Node,
+    steps_left: u32,
+}
+
+impl Progress for StopAfter<'_> {
+    fn step(&mut self, _: &Position) {
+        self.steps_left = self.steps_left.saturating_sub(1);
+        if self.steps_left == 0 {
+            self.node.request_stop();
+        }
+    }
+}
+
+/// Writes down what it was told.
+#[derive(Default)]
+struct Diary {
+    ends: Vec<EpochEnd>,
+    notes: Vec<String>,
+}
+
+impl Progress for Diary {
+    fn epoch(&mut self, end: &EpochEnd) {
+        self.ends.push(*end);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.notes.push(text.into());
+    }
+}
+
+fn run(workers: usize, config: &KgeConfig, progress: &mut dyn Progress) -> Report {
+    train(&Node::local(workers, config.seed), &graph(), config, progress).unwrap()
+}
+
+fn run_and_stop(workers: usize, config: &KgeConfig, steps: u32) -> Report {
+    let node = Node::local(workers, config.seed);
+    let mut progress = StopAfter { node: &node, steps_left: steps };
+    train(&node, &graph(), config, &mut progress).unwrap()
+}
+
+#[test]
+fn both_models_learn_a_symmetric_relation_and_tell_how_it_goes() {
+    for (model, reciprocal, workers) in [
+        (ModelKind::ComplEx, false, 1),
+        (ModelKind::ComplEx, true, 2),
+        (ModelKind::DistMult, false, 3),
+    ] {
+        let config = KgeConfig { model, reciprocal, ..config() };
+        let mut diary = Diary::default();
+        let report = run(workers, &config, &mut diary);
+        // Untrained rows reach 0.02 among 312 entities.
+        assert!(report.quality["mrr"] > 0.5, "{model:?}: {:?}", report.quality);
+        assert!(report.loss[59] < 0.5 * report.loss[0], "{:?}", report.loss);
+        assert_eq!(report.epoch_seconds.len(), 60);
+        assert_eq!(diary.ends.len(), 60);
+        let validated = diary.ends.iter().filter(|end| end.valid.is_some());
+        assert!(validated.map(|end| end.epoch).eq([20, 40, 60]));
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_same_result_as_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = run(1, &config(), &mut Silent);
+    let saving = KgeConfig { checkpoint: Some(folder.path().into()), ..config() };
+    // In the middle of an epoch, and again, in another one.
+    let stopped = run_and_stop(1, &saving, 101);
+    assert!(stopped.stopped);
+    let resuming = KgeConfig { resume: true, ..saving };
+    let stopped = run_and_stop(1, &resuming, 77);
+    assert!(stopped.stopped && stopped.epochs > 10);
+    let mut diary = Diary::default();
+    let resumed = run(1, &resuming, &mut diary);
+    assert!(diary.notes[0].starts_with("continuing from"), "{:?}", diary.notes);
+    assert!(!resumed.stopped);
+    assert_eq!(resumed.quality, whole.quality);
+    assert_eq!(resumed.epochs, 60);
+}
+
+#[test]
+fn another_number_of_workers_goes_on_from_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let saving = KgeConfig { checkpoint: Some(folder.path().into()), ..config() };
+    run_and_stop(3, &saving, 40);
+    let resumed = run(2, &KgeConfig { resume: true, ..saving }, &mut Silent);
+    assert!(!resumed.stopped);
+    assert!(resumed.quality["mrr"] > 0.5, "{:?}", resumed.quality);
+}
+
+#[test]
+fn only_the_newest_checkpoint_stays_and_nothing_unfinished() {
+    let folder = tempfile::tempdir().unwrap();
+    let saving = KgeConfig {
+        checkpoint: Some(folder.path().into()),
+        checkpoint_every: 2,
+        epochs: 6,
+        ..config()
+    };
+    run(2, &saving, &mut Silent);
+    let mut names: Vec<_> = names_in(folder.path());
+    names.sort();
+    assert_eq!(names, ["epoch-0006-triple-0", "latest"]);
+    let shards = names_in(&folder.path().join("epoch-0006-triple-0"));
+    assert_eq!(shards.len(), 3, "{shards:?}");
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let saving = KgeConfig { checkpoint: Some(folder.path().into()), ..config() };
+    run_and_stop(1, &saving, 20);
+    let resuming = KgeConfig { resume: true, ..saving };
+    let refuse = |config: &KgeConfig| {
+        train(&Node::local(2, 1), &graph(), config, &mut Silent).unwrap_err().to_string()
+    };
+    let error = refuse(&KgeConfig { negatives: 65, ..resuming.clone() });
+    assert!(error.contains("negatives = 64, and this run has 65"), "{error}");
+
+    let name = std::fs::read_to_string(folder.path().join("latest")).unwrap();
+    let shard = folder.path().join(name).join("entity-00000.npy");
+    let bytes = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
+    let error = refuse(&resuming);
+    assert!(error.contains("entity-00000.npy"), "{error}");
+}
+
+#[test]
+fn a_model_that_gets_no_better_stops_early_and_returns_to_its_best() {
+    let mut diary = Diary::default();
+    // Once all couples are known, more epochs only move the figure up and down.
+    let config = KgeConfig { epochs: 2000, valid_every: 20, patience: 2, ..config() };
+    let report = run(2, &config, &mut diary);
+    assert!(report.epochs < 2000 && !report.stopped);
+    assert!(diary.notes[0].contains("stopping early"), "{:?}", diary.notes);
+    assert!(diary.notes[1].contains("best model"), "{:?}", diary.notes);
+}
+
+#[test]
+fn embeddings_are_exported_with_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = KgeConfig { export: Some(folder.path().into()), epochs: 1, ..config() };
+    run(2, &config, &mut Silent);
+    let mut names = names_in(folder.path());
+    names.sort();
+    assert_eq!(names, ["entity.npy", "entity.tsv", "relation.npy", "relation.tsv"]);
+    let list = std::fs::read_to_string(folder.path().join("entity.tsv")).unwrap();
+    assert_eq!(list.lines().count(), 312);
+    assert_eq!(list.lines().next(), Some("0\tp0a"));
+    let matrix = std::fs::read(folder.path().join("entity.npy")).unwrap();
+    assert_eq!(matrix.len(), 128 + 312 * 32 * 4);
+}
+
+#[test]
+fn a_rate_that_tears_the_model_apart_is_an_error_and_not_a_result() {
+    let config = KgeConfig { learning_rate: 1e30, ..config() };
+    let error = train(&Node::local(2, 1), &graph(), &config, &mut Silent).unwrap_err();
+    assert!(matches!(error, KgeError::Diverged { .. }), "{error}");
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
