@@ -5,14 +5,21 @@
 //! The traits of [`fabric`] are all that the layers above see; one conformance suite runs against
 //! every provider.
 
+pub mod config;
 pub mod error;
 pub mod fabric;
+#[allow(dead_code, reason = "used by the fabric of a job that is being added")]
+mod join;
 #[allow(dead_code, reason = "used by the providers that are being added")]
 mod provider;
 pub mod rank;
 pub mod region;
+mod strangers;
 pub mod topology;
+#[allow(dead_code, reason = "used by the fabric of a job that is being added")]
+mod wake;
 
+pub use config::{FabricConfig, ProviderChoice};
 pub use error::{FabricError, SendError};
 pub use fabric::{
     Completion, Fabric, FabricCounters, LostReason, Provider, READ_BYTES_MAX, RECORD_BYTES_MAX,
