@@ -166,6 +166,9 @@ fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused_with_the_reason() 
     let error = refuse(&KgeConfig { negatives: 65, ..resuming.clone() });
     assert!(error.contains("negatives = 64, and this run has 65"), "{error}");
 
+    let error = refuse(&KgeConfig { lambda_entity: 0.3, ..resuming.clone() });
+    assert!(error.contains("lambda_entity = 0.02, and this run has 0.3"), "{error}");
+
     let name = std::fs::read_to_string(folder.path().join("latest")).unwrap();
     let shard = folder.path().join(name).join("entity-00000.npy");
     let bytes = std::fs::read(&shard).unwrap();

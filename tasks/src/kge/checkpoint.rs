@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::local::{Table, Worker};
@@ -290,24 +290,25 @@ pub(super) fn write_file(
         .map_err(KgeError::io("write", path))
 }
 
-/// The settings that decide what training does, and a digest of the data. How often a run
-/// validates or saves, and how many work on it, may change from one run to the next.
+/// Settings that may change from one run to the next: who works, how often it validates or saves.
+const FREE_SETTINGS: [&str; 8] = [
+    "batch",
+    "valid_every",
+    "valid_max",
+    "patience",
+    "checkpoint",
+    "checkpoint_every",
+    "resume",
+    "export",
+];
+
+/// The settings that decide what training does, and a digest of the data.
 fn identity(graph: &Graph, config: &KgeConfig) -> Map<String, Value> {
-    let identity = json!({
-        "model": config.model,
-        "dim": config.dim,
-        "reciprocal": config.reciprocal,
-        "epochs": config.epochs,
-        "negatives": config.negatives,
-        "learning_rate": config.learning_rate,
-        "lambda_entity": config.lambda_entity,
-        "lambda_relation": config.lambda_relation,
-        "init_std": config.init_std,
-        "correction": config.correction,
-        "seed": config.seed,
-        "data_sha256": data_sha256(graph),
-    });
-    let Value::Object(identity) = identity else { unreachable!("built as an object") };
+    let Value::Object(mut identity) = config.to_json() else {
+        unreachable!("settings are an object")
+    };
+    identity.retain(|name, _| !FREE_SETTINGS.contains(&name.as_str()));
+    identity.insert("data_sha256".into(), data_sha256(graph).into());
     identity
 }
 

@@ -143,6 +143,13 @@ impl KgeConfig {
         Ok(())
     }
 
+    /// All settings as JSON, each number in its shortest form (0.1, not 0.10000000149).
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// Triples in a step of one worker, when the job has this many workers.
     #[must_use]
     pub fn batch_for(&self, workers: usize) -> usize {

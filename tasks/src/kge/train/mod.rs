@@ -93,14 +93,17 @@ pub fn train(
         progress.note(&format!("continuing from {}", found.folder().display()));
     }
     let mut progress = Some(progress);
+    // All before the first starts: a worker that others wait for must exist.
+    let workers: Vec<Worker> =
+        (0..node.workers()).map(|index| node.worker(index)).collect::<Result<_, _>>()?;
     let outcome = std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for index in 0..node.workers() {
+        for (index, worker) in workers.into_iter().enumerate() {
             let share = Share {
                 index: node.rank() * node.workers() + index,
                 count: node.size() * node.workers(),
             };
-            let trainer = Trainer::new(&run, node.worker(index)?, share, progress.take());
+            let trainer = Trainer::new(&run, worker, share, progress.take());
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             let thread = thread
                 .spawn_scoped(scope, move || trainer.train())
@@ -499,7 +502,7 @@ fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Outcome) -> R
         evaluate_seconds: outcome.evaluate_seconds,
         quality,
         loss: outcome.history.loss,
-        settings: serde_json::to_value(config).unwrap_or_default(),
+        settings: config.to_json(),
         ..Report::default()
     }
 }
