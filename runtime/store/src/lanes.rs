@@ -1,10 +1,12 @@
-//! The only code that touches the floats of rows in memory that others read and write meanwhile.
+//! The floats of rows in chunks, lent to the kernels as [`RowPtr`]s.
 //!
 //! A copy may mix values from before and after updates made during it; whether that matters is for
 //! the slot's header to tell. Under loom floats are halves of loom's words, so that models see every
-//! access; there the functions that lend a pointer lend one to a private copy.
+//! access, and a pointer to a private copy is lent.
 
 use std::ptr::NonNull;
+
+use sterna_kernels::RowPtr;
 
 /// Floats of a row in a chunk: the first one's place and how many.
 #[derive(Clone, Copy)]
@@ -24,54 +26,36 @@ impl Lanes {
     pub(crate) unsafe fn new(base: NonNull<u8>, offset: usize, len: usize) -> Self {
         Self { base, offset, len }
     }
-
-    /// Copies the first lanes out, as many as `out` holds.
-    #[inline]
-    pub(crate) fn read(self, out: &mut [f32]) {
-        assert!(out.len() <= self.len, "no more than the row has");
-        self.peek(|lanes| {
-            // SAFETY: `peek` lends `len` readable floats; `out` is the caller's own.
-            unsafe { rowcopy::read(lanes, out) }
-        });
-    }
-
-    /// Overwrites the first lanes. The caller holds the writer bit or nobody knows the slot yet.
-    #[inline]
-    pub(crate) fn write(self, from: &[f32]) {
-        assert!(from.len() <= self.len, "no more than the row has");
-        self.edit(|lanes| {
-            // SAFETY: `edit` lends `len` writable floats; `from` is the caller's own.
-            unsafe { rowcopy::write(from, lanes) }
-        });
-    }
 }
 
 #[cfg(not(loom))]
 impl Lanes {
     /// Lends the lanes for reading; others may write them meanwhile.
     #[inline]
-    pub(crate) fn peek<R>(self, f: impl FnOnce(*const f32) -> R) -> R {
-        // SAFETY: inside the chunk, by the constructor's contract.
-        f(unsafe { self.base.as_ptr().add(self.offset) }.cast_const().cast())
+    pub(crate) fn peek<R>(self, work: impl FnOnce(RowPtr) -> R) -> R {
+        self.edit(work)
     }
 
     /// Lends the lanes for writing; others may read them meanwhile.
     #[inline]
-    pub(crate) fn edit<R>(self, f: impl FnOnce(*mut f32) -> R) -> R {
-        // SAFETY: inside the chunk, by the constructor's contract.
-        f(unsafe { self.base.as_ptr().add(self.offset) }.cast())
+    pub(crate) fn edit<R>(self, work: impl FnOnce(RowPtr) -> R) -> R {
+        // SAFETY: inside the chunk, by the constructor's contract, which is also the kernels': the
+        // memory lives long enough and is touched by them and by peers only.
+        work(unsafe { RowPtr::new(self.base.add(self.offset).cast(), self.len) })
     }
 }
 
 #[cfg(loom)]
 impl Lanes {
-    pub(crate) fn peek<R>(self, f: impl FnOnce(*const f32) -> R) -> R {
-        f(self.load().as_ptr())
+    pub(crate) fn peek<R>(self, work: impl FnOnce(RowPtr) -> R) -> R {
+        // SAFETY: the copy outlives the work.
+        work(unsafe { RowPtr::from_private(&mut self.load()) })
     }
 
-    pub(crate) fn edit<R>(self, f: impl FnOnce(*mut f32) -> R) -> R {
+    pub(crate) fn edit<R>(self, work: impl FnOnce(RowPtr) -> R) -> R {
         let mut lanes = self.load();
-        let result = f(lanes.as_mut_ptr());
+        // SAFETY: the copy outlives the work.
+        let result = work(unsafe { RowPtr::from_private(&mut lanes) });
         for (pair, at) in lanes.chunks(2).zip((self.offset..).step_by(8)) {
             let high = pair.get(1).map_or(0, |lane| lane.to_bits());
             // SAFETY: inside the chunk, by the constructor's contract.
@@ -94,25 +78,4 @@ impl Lanes {
         lanes.truncate(self.len);
         lanes
     }
-}
-
-mod rowcopy {
-    pub(super) unsafe fn read(from: *const f32, to: &mut [f32]) {
-        // SAFETY: upheld by the caller.
-        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) }
-    }
-
-    pub(super) unsafe fn write(from: &[f32], to: *mut f32) {
-        // SAFETY: upheld by the caller.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
-    }
-}
-
-pub(crate) unsafe fn dot(values: *const f32, x: &[f32]) -> f32 {
-    let mut sum = 0.0;
-    for (i, x) in x.iter().enumerate() {
-        // SAFETY: upheld by the caller.
-        sum += unsafe { values.add(i).read() } * x;
-    }
-    sum
 }

@@ -8,6 +8,7 @@
 
 use std::ptr::NonNull;
 
+use sterna_kernels::RowPtr;
 use sterna_protocol::{Epoch, Key, MetaWord, SlotState};
 use thiserror::Error;
 
@@ -56,6 +57,11 @@ impl Patience {
         }
         true
     }
+}
+
+#[inline]
+fn copy_front(row: RowPtr, out: &mut [f32]) {
+    row.part(0, out.len()).copy_out(out);
 }
 
 /// A slot in an arena.
@@ -107,7 +113,7 @@ impl<'a> Slot<'a> {
     /// [`SlotError::Elsewhere`] if the slot did not hold the row all the time.
     #[inline]
     pub fn read(&self, key: Key, out: &mut [f32]) -> Result<MetaWord, SlotError> {
-        self.read_with(key, |lanes| lanes.read(out)).map(|(meta, ())| meta)
+        self.read_with(key, |row| copy_front(row, out)).map(|(meta, ())| meta)
     }
 
     /// The scalar product of the row's values with `x`, without a copy.
@@ -119,12 +125,7 @@ impl<'a> Slot<'a> {
     /// If `x` is not as long as the table's dimension.
     pub fn dot(&self, key: Key, x: &[f32]) -> Result<f32, SlotError> {
         assert_eq!(x.len(), self.shape.dim(), "as long as the row");
-        let product = self.read_with(key, |lanes| {
-            lanes.peek(|values| {
-                // SAFETY: the lanes hold at least `dim` readable floats.
-                unsafe { crate::lanes::dot(values, x) }
-            })
-        });
+        let product = self.read_with(key, |row| row.part(0, x.len()).dot(x));
         product.map(|(_, product)| product)
     }
 
@@ -132,10 +133,10 @@ impl<'a> Slot<'a> {
     fn read_with<R>(
         &self,
         key: Key,
-        work: impl FnOnce(Lanes) -> R,
+        work: impl FnOnce(RowPtr) -> R,
     ) -> Result<(MetaWord, R), SlotError> {
         let before = self.live(key)?;
-        let result = work(self.row());
+        let result = self.row().peek(work);
         // What the copy saw happened before what this load sees.
         fence(Ordering::Acquire);
         let after = MetaWord(self.meta().load(Ordering::Relaxed));
@@ -162,7 +163,7 @@ impl<'a> Slot<'a> {
         for _ in 0..TRIES {
             let before = self.live(key)?;
             if !before.writer() {
-                self.row().read(out);
+                self.row().peek(|row| copy_front(row, out));
                 fence(Ordering::Acquire);
                 let same_key = self.key_word().load(Ordering::Relaxed) == key.0;
                 if same_key && self.meta().load(Ordering::Relaxed) == before.0 {
@@ -237,7 +238,7 @@ impl<'a> Slot<'a> {
     /// Writes a whole row into a slot that nobody else knows yet.
     pub(crate) fn fill_row(&self, row: &[f32]) {
         assert_eq!(row.len(), self.shape.row_len(), "values and state");
-        self.row().write(row);
+        self.row().edit(|lanes| lanes.copy_in(row));
     }
 
     /// Starts loading the first `floats` floats and the header into the cache, for reading.
@@ -275,15 +276,6 @@ pub struct SlotGuard<'a> {
     meta: MetaWord,
 }
 
-/// A row that the caller may write: values, then optimizer state, side by side.
-#[derive(Clone, Copy, Debug)]
-pub struct RowMut {
-    /// The values, as many as the table's dimension.
-    pub values: *mut f32,
-    /// The optimizer state, as long as the table's shape says.
-    pub state: *mut f32,
-}
-
 impl SlotGuard<'_> {
     /// The meta word as it was found, without the writer bit.
     #[must_use]
@@ -299,24 +291,19 @@ impl SlotGuard<'_> {
 
     /// Copies values, then state as far as `out` is longer.
     pub fn read(&self, out: &mut [f32]) {
-        self.slot.row().read(out);
+        self.slot.row().peek(|row| copy_front(row, out));
     }
 
     /// Overwrites values, then state as far as `from` is longer.
     pub fn write(&mut self, from: &[f32]) {
-        self.slot.row().write(from);
+        self.slot.row().edit(|row| row.part(0, from.len()).copy_in(from));
     }
 
-    /// Lends the row for an optimizer step. The pointers are good for the table's lengths, while
-    /// `work` runs; other threads may read what they point to, so no reference may be made of it.
+    /// Lends the row, values then state, for a kernel. Other threads may read it meanwhile; it must
+    /// not be used after `work` has returned.
     #[inline]
-    pub fn edit<R>(&mut self, work: impl FnOnce(RowMut) -> R) -> R {
-        let dim = self.slot.shape.dim();
-        self.slot.row().edit(|values| {
-            // SAFETY: the state follows the values inside the lanes that were lent.
-            let state = unsafe { values.add(dim) };
-            work(RowMut { values, state })
-        })
+    pub fn edit<R>(&mut self, work: impl FnOnce(RowPtr) -> R) -> R {
+        self.slot.row().edit(work)
     }
 
     /// Ends the write: one version on.

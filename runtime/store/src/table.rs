@@ -6,16 +6,19 @@
 
 use std::fmt;
 
+use sterna_kernels::RowPtr;
+use sterna_kernels::update::Update;
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, TableId};
 use thiserror::Error;
 
 use crate::arena::SlotArena;
 use crate::chunks::ChunkError;
 use crate::directory::Directory;
+use crate::hot::{Change, HotRows};
 use crate::memory::ChunkMemory;
 use crate::placement::Placement;
 use crate::shape::TableShape;
-use crate::slot::{Patience, RowMut, Slot, SlotError};
+use crate::slot::{Patience, Slot, SlotError};
 
 /// Keys whose places are computed before the first row is touched.
 const GROUP: usize = 64;
@@ -24,6 +27,13 @@ const GROUP: usize = 64;
 const AHEAD_BYTES: usize = 2048;
 /// Directory words in one chunk at most.
 const DIRECTORY_CHUNK_BYTES: usize = 64 << 20;
+
+/// What a batch does with a key: asks for its lines, some keys later works on it.
+enum Visit<'a> {
+    Fetch(Slot<'a>, Key),
+    /// The key's place in the batch and its slot, if it is at home here and the memory is there.
+    Work(u32, Option<Slot<'a>>, Key),
+}
 
 /// A key of a batch that was not served here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +200,7 @@ impl RowTable {
         &self,
         key: Key,
         patience: Patience,
-        work: impl FnOnce(RowMut) -> R,
+        work: impl FnOnce(RowPtr) -> R,
     ) -> Result<(MetaWord, R), SlotError> {
         let mut guard = self.home_slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
         let result = guard.edit(work);
@@ -219,23 +229,18 @@ impl RowTable {
         out: &mut [f32],
         missed: &mut Vec<Missed>,
     ) -> Result<(), WrongLength> {
-        let whole = Some(out.len()) == keys.len().checked_mul(floats);
-        if !whole || !(1..=self.shape().row_len()).contains(&floats) {
-            return Err(WrongLength { keys: keys.len(), floats, got: out.len() });
-        }
+        self.check_rows(keys.len(), floats, out.len())?;
         let mut out = out.chunks_exact_mut(floats);
-        self.each(
-            keys,
-            self.ahead_read,
-            |slot| slot.prefetch_read(floats),
-            |index, slot, key| {
+        self.each(keys, self.ahead_read, |visit| match visit {
+            Visit::Fetch(slot, _) => slot.prefetch_read(floats),
+            Visit::Work(index, slot, key) => {
                 let row = out.next().expect("as many as keys");
                 let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
                 if let Err(why) = read {
                     missed.push(Missed { index, why });
                 }
-            },
-        );
+            }
+        });
         Ok(())
     }
 
@@ -246,42 +251,131 @@ impl RowTable {
         keys: &[Key],
         patience: Patience,
         missed: &mut Vec<Missed>,
-        mut work: impl FnMut(usize, RowMut),
+        mut work: impl FnMut(usize, RowPtr),
     ) {
-        self.each(keys, self.ahead_write, Slot::prefetch_write, |index, slot, key| {
-            let guard = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.lock(key, patience));
-            match guard {
-                Ok(mut guard) => {
-                    guard.edit(|row| work(index as usize, row));
-                    guard.commit();
+        self.each(keys, self.ahead_write, |visit| match visit {
+            Visit::Fetch(slot, _) => slot.prefetch_write(),
+            Visit::Work(index, slot, key) => {
+                let slot = slot.ok_or(SlotError::Elsewhere);
+                match slot.and_then(|slot| slot.lock(key, patience)) {
+                    Ok(mut guard) => {
+                        guard.edit(|row| work(index as usize, row));
+                        guard.commit();
+                    }
+                    Err(why) => missed.push(Missed { index, why }),
                 }
-                Err(why) => missed.push(Missed { index, why }),
             }
         });
     }
 
-    /// Visits the home slots of keys in order; `fetch` runs `ahead` slots before `work`.
-    #[inline]
-    fn each<'a>(
-        &'a self,
+    /// As [`RowTable::pull_batch`], with a worker's private copies before the slots. An update that
+    /// finds its row gone goes to `away`.
+    ///
+    /// # Errors
+    /// As [`RowTable::pull_batch`].
+    pub fn pull_batch_hot(
+        &self,
+        hot: &mut HotRows,
         keys: &[Key],
-        ahead: usize,
-        fetch: impl Fn(&Slot<'a>),
-        mut work: impl FnMut(u32, Option<Slot<'a>>, Key),
-    ) {
+        floats: usize,
+        out: &mut [f32],
+        missed: &mut Vec<Missed>,
+        mut away: impl FnMut(Key, &Update<'_>),
+    ) -> Result<(), WrongLength> {
+        if hot.is_empty() {
+            return self.pull_batch(keys, floats, out, missed);
+        }
+        self.check_rows(keys.len(), floats, out.len())?;
+        let mut out = out.chunks_exact_mut(floats);
+        self.each(keys, self.ahead_read, |visit| match visit {
+            Visit::Fetch(slot, key) => {
+                if !hot.holds(key) {
+                    slot.prefetch_read(floats);
+                }
+            }
+            Visit::Work(index, slot, key) => {
+                let row = out.next().expect("as many as keys");
+                if hot.stale(key) {
+                    // If the slot is busy, the copy stays and serves this pull, too.
+                    let _ = hot.drop_key(slot, key, Patience::NONE, &mut away);
+                }
+                if hot.pull(key, row) {
+                    return;
+                }
+                let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
+                if let Err(why) = read {
+                    missed.push(Missed { index, why });
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Changes the rows of all keys by their floats (`dim` each, in the order of keys), through a
+    /// worker's private copies where rows are hot, and lists the keys whose rows are elsewhere or
+    /// busy. An update that finds its row gone goes to `away`.
+    ///
+    /// # Errors
+    /// If `floats` is not `keys.len() * dim` long; nothing was changed.
+    pub fn push_batch_hot(
+        &self,
+        hot: &mut HotRows,
+        keys: &[Key],
+        change: Change,
+        floats: &[f32],
+        missed: &mut Vec<Missed>,
+        mut away: impl FnMut(Key, &Update<'_>),
+    ) -> Result<(), WrongLength> {
+        let dim = self.shape().dim();
+        self.check_rows(keys.len(), dim, floats.len())?;
+        let mut floats = floats.chunks_exact(dim);
+        self.each(keys, self.ahead_write, |visit| match visit {
+            Visit::Fetch(slot, key) => {
+                if hot.touches_slot(key) {
+                    slot.prefetch_write();
+                }
+            }
+            Visit::Work(index, slot, key) => {
+                let floats = floats.next().expect("as many as keys");
+                if let Err(why) = hot.push(slot, key, change, floats, &mut away) {
+                    missed.push(Missed { index, why });
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn check_rows(&self, keys: usize, floats: usize, got: usize) -> Result<(), WrongLength> {
+        let whole = Some(got) == keys.checked_mul(floats);
+        if whole && (1..=self.shape().row_len()).contains(&floats) {
+            Ok(())
+        } else {
+            Err(WrongLength { keys, floats, got })
+        }
+    }
+
+    /// Visits the home slots of keys in order; each is fetched `ahead` slots before its work.
+    #[inline]
+    fn each<'a>(&'a self, keys: &[Key], ahead: usize, mut visit: impl FnMut(Visit<'a>)) {
         let mut slots: [Option<Slot<'a>>; GROUP] = [None; GROUP];
         let mut index = 0_u32;
         for group in keys.chunks(GROUP) {
             for (slot, &key) in slots.iter_mut().zip(group) {
                 *slot = self.home_slot(key);
             }
-            let slots = &slots[..group.len()];
-            slots.iter().take(ahead).flatten().for_each(&fetch);
-            for (at, (&slot, &key)) in slots.iter().zip(group).enumerate() {
-                if let Some(Some(next)) = slots.get(at + ahead) {
-                    fetch(next);
+            for (slot, &key) in slots.iter().zip(group).take(ahead) {
+                if let Some(slot) = slot {
+                    visit(Visit::Fetch(*slot, key));
                 }
-                work(index, slot, key);
+            }
+            for (at, (&slot, &key)) in slots.iter().zip(group).enumerate() {
+                let next = at + ahead;
+                if next < group.len()
+                    && let Some(slot) = slots[next]
+                {
+                    visit(Visit::Fetch(slot, group[next]));
+                }
+                visit(Visit::Work(index, slot, key));
                 index += 1;
             }
         }
