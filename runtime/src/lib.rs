@@ -1,1 +1,39 @@
 //! Sterna: an RDMA-native, adaptive parameter manager for distributed machine learning.
+//!
+//! ```
+//! use sterna::{Init, Node, NodeConfig, Optimizer, TableSpec};
+//!
+//! # fn main() -> sterna::Result<()> {
+//! let node = Node::start(NodeConfig::with_workers(1))?;
+//! let spec = TableSpec::new("entity", 1000, 4)
+//!     .optimizer(Optimizer::adagrad(0.1))
+//!     .init(Init::Normal { std: 0.05 });
+//! let entity = node.create_table(spec)?;
+//! let mut worker = node.worker(0)?;
+//! let keys = [3, 999, 3];
+//! let mut values = [0.0; 12];
+//! worker.pull(&entity, &keys, &mut values)?;
+//! worker.push(&entity, &keys, &[0.1; 12])?;
+//! worker.barrier()?;
+//! println!("{}", node.report());
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod error;
+mod keys;
+mod meeting;
+pub mod metrics;
+mod node;
+mod table;
+mod worker;
+
+pub use config::{NodeConfig, WORKERS_MAX};
+pub use error::{Error, Result};
+pub use metrics::{REPORT_VERSION, Report};
+pub use node::{Node, Stopper, TABLES_MAX};
+pub use sterna_kernels::{Init, Optimizer};
+pub use sterna_protocol::{Clock, Rank};
+pub use table::{Table, TableSpec};
+pub use worker::Worker;

@@ -1,6 +1,7 @@
 //! The numbers that records and slots carry, each a type of its own.
 
 /// The index of a row in its table.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
 

@@ -1,0 +1,201 @@
+//! What a node measures about itself: counts always, times of whole calls.
+//!
+//! A call of [`TIMED_KEYS_MIN`] keys and more is timed as a whole; of shorter ones, one in [`SAMPLE_EVERY`] is: reading the
+//! clock twice costs as much as a few rows. Counts are exact. Each worker measures for itself and hands over
+//! what it has at collective calls and when it ends, so that no memory is shared on the way of an access.
+
+mod report;
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+pub use report::{Latency, OperationReport, PathReport, Paths, REPORT_VERSION, Report};
+
+/// Calls with at least so many keys are always timed.
+pub const TIMED_KEYS_MIN: usize = 64;
+
+/// One in so many shorter calls is timed.
+pub const SAMPLE_EVERY: u32 = 256;
+
+/// The longest time that a histogram tells apart: longer ones count as this.
+const NANOSECONDS_MAX: u64 = 3_600_000_000_000;
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Pull,
+    Push,
+    Add,
+    Set,
+}
+
+impl Operation {
+    pub(crate) const ALL: [Self; 4] = [Self::Pull, Self::Push, Self::Add, Self::Set];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Add => "add",
+            Self::Set => "set",
+        }
+    }
+}
+
+/// How a key was reached. A call counts as remote if one of its keys was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    Local,
+    Replica,
+    Remote,
+}
+
+impl Path {
+    pub(crate) const ALL: [Self; 3] = [Self::Local, Self::Replica, Self::Remote];
+}
+
+/// Counts and times of one operation on one path.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    pub(crate) keys: u64,
+    pub(crate) calls: u64,
+    pub(crate) times: Histogram<u64>,
+}
+
+impl Meter {
+    fn new() -> Self {
+        let times = Histogram::new_with_bounds(1, NANOSECONDS_MAX, 2);
+        Self { keys: 0, calls: 0, times: times.expect("the bounds are valid") }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.keys += other.keys;
+        self.calls += other.calls;
+        self.times.add(&other.times).expect("equal bounds");
+    }
+}
+
+/// What one worker, or all of a node, measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    meters: Vec<Meter>,
+    /// CPU time of the worker threads.
+    pub(crate) cpu: Duration,
+    /// Rows copied or changed here, in bytes.
+    pub(crate) local_bytes: u64,
+    calls_until_sample: u32,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let meters = Operation::ALL.len() * Path::ALL.len();
+        Self {
+            meters: (0..meters).map(|_| Meter::new()).collect(),
+            cpu: Duration::ZERO,
+            local_bytes: 0,
+            calls_until_sample: SAMPLE_EVERY,
+        }
+    }
+
+    pub(crate) fn meter(&self, operation: Operation, path: Path) -> &Meter {
+        &self.meters[operation as usize * Path::ALL.len() + path as usize]
+    }
+
+    fn meter_mut(&mut self, operation: Operation, path: Path) -> &mut Meter {
+        &mut self.meters[operation as usize * Path::ALL.len() + path as usize]
+    }
+
+    /// Called at the begin of a call: the time, if this one is measured.
+    #[inline]
+    pub(crate) fn start(&mut self, keys: usize) -> Option<Instant> {
+        if keys < TIMED_KEYS_MIN {
+            self.calls_until_sample -= 1;
+            if self.calls_until_sample > 0 {
+                return None;
+            }
+            self.calls_until_sample = SAMPLE_EVERY;
+        }
+        Some(Instant::now())
+    }
+
+    /// Called at the end of a call of `local` and `remote` keys.
+    #[inline]
+    pub(crate) fn finish(
+        &mut self,
+        operation: Operation,
+        local: usize,
+        remote: usize,
+        started: Option<Instant>,
+    ) {
+        if local > 0 {
+            self.meter_mut(operation, Path::Local).keys += local as u64;
+        }
+        if remote > 0 {
+            self.meter_mut(operation, Path::Remote).keys += remote as u64;
+        }
+        let path = if remote > 0 { Path::Remote } else { Path::Local };
+        let meter = self.meter_mut(operation, path);
+        meter.calls += 1;
+        if let Some(started) = started {
+            let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            meter.times.saturating_record(nanoseconds.max(1));
+        }
+    }
+
+    /// Forgets what was measured.
+    pub(crate) fn clear(&mut self) {
+        for meter in self.meters.iter_mut().filter(|meter| meter.calls > 0 || meter.keys > 0) {
+            *meter = Meter::new();
+        }
+        self.cpu = Duration::ZERO;
+        self.local_bytes = 0;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.meters.iter_mut().zip(&other.meters) {
+            mine.merge(theirs);
+        }
+        self.cpu += other.cpu;
+        self.local_bytes += other.local_bytes;
+    }
+}
+
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or(Duration::ZERO)
+}
+
+/// CPU time of this process.
+pub(crate) fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_exact_and_short_calls_are_sampled() {
+        let mut metrics = Metrics::new();
+        for _ in 0..SAMPLE_EVERY * 3 {
+            let started = metrics.start(1);
+            metrics.finish(Operation::Pull, 1, 0, started);
+        }
+        for _ in 0..5 {
+            let started = metrics.start(100);
+            metrics.finish(Operation::Pull, 60, 40, started);
+        }
+        let local = metrics.meter(Operation::Pull, Path::Local);
+        assert_eq!((local.calls, local.times.len()), (u64::from(SAMPLE_EVERY) * 3, 3));
+        assert_eq!(local.keys, u64::from(SAMPLE_EVERY) * 3 + 300);
+        let remote = metrics.meter(Operation::Pull, Path::Remote);
+        assert_eq!((remote.calls, remote.keys, remote.times.len()), (5, 200, 5));
+        let mut sum = Metrics::new();
+        sum.merge(&metrics);
+        sum.merge(&metrics);
+        assert_eq!(sum.meter(Operation::Pull, Path::Remote).times.len(), 10);
+    }
+}

@@ -1,0 +1,194 @@
+//! Tables: what the user asks for, and the handle that all calls take.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sterna_kernels::{Init, Optimizer, RowShape};
+use sterna_protocol::{Key, TableId};
+use sterna_store::{RowTable, TableShape};
+
+use crate::error::{Error, Result};
+
+/// The longest name of a table, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// A table to make: a name, keys `0..keys`, rows of `dim` values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableSpec {
+    pub(crate) name: String,
+    pub(crate) keys: u64,
+    pub(crate) dim: usize,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) init: Init,
+    pub(crate) check_finite: bool,
+}
+
+impl TableSpec {
+    /// A table of zeros with plain gradient descent, learning rate 0.01.
+    #[must_use]
+    pub fn new(name: impl Into<String>, keys: u64, dim: usize) -> Self {
+        Self {
+            name: name.into(),
+            keys,
+            dim,
+            optimizer: Optimizer::sgd(0.01),
+            init: Init::Zeros,
+            check_finite: false,
+        }
+    }
+
+    /// How gradients change rows.
+    #[must_use]
+    pub fn optimizer(mut self, optimizer: Optimizer) -> Self {
+        self.optimizer = optimizer;
+        self
+    }
+
+    /// What rows hold at the start.
+    #[must_use]
+    pub fn init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// Refuses updates that hold a NaN or an infinity.
+    #[must_use]
+    pub fn check_finite(mut self, check: bool) -> Self {
+        self.check_finite = check;
+        self
+    }
+
+    pub(crate) fn shape(&self) -> RowShape {
+        RowShape { optimizer: self.optimizer, dim: self.dim }
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let fault = |reason: &str| {
+            Err(Error::Table { table: self.name.clone(), reason: reason.to_owned() })
+        };
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX {
+            return fault("a name has 1 to 64 bytes");
+        }
+        if self.keys == 0 {
+            return fault("a table has at least one key");
+        }
+        if self.dim == 0 {
+            return fault("a row has at least one value");
+        }
+        Ok(())
+    }
+}
+
+/// A table of a node; cheap to clone.
+#[derive(Clone)]
+pub struct Table(pub(crate) Arc<TableState>);
+
+pub(crate) struct TableState {
+    pub(crate) spec: TableSpec,
+    pub(crate) shape: RowShape,
+    pub(crate) rows: RowTable,
+    /// The node that made it: a handle is of use there only.
+    pub(crate) node: usize,
+}
+
+impl Table {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.spec.name
+    }
+
+    /// Number of keys; they are `0..keys`.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.0.spec.keys
+    }
+
+    /// Values of a row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.0.spec.dim
+    }
+
+    /// Floats of a row: values, then optimizer state.
+    #[must_use]
+    pub fn row_len(&self) -> usize {
+        self.0.shape.row_len()
+    }
+
+    /// How gradients change rows.
+    #[must_use]
+    pub fn optimizer(&self) -> Optimizer {
+        self.0.spec.optimizer
+    }
+
+    /// Bytes of row and directory memory that this node holds for the table's home keys.
+    #[must_use]
+    pub fn bytes_at_home(&self) -> usize {
+        let rows = &self.0.rows;
+        rows.chunks_needed() * rows.shape().chunk_bytes()
+            + rows.directory().chunks_needed() * rows.directory().chunk_bytes()
+    }
+
+    pub(crate) fn id(&self) -> TableId {
+        self.0.rows.id()
+    }
+
+    /// Checks every key.
+    pub(crate) fn check_keys(&self, keys: &[Key]) -> Result<()> {
+        // One pass without a branch per key; which key it was matters only in the error.
+        let largest = keys.iter().map(|key| key.0).max().unwrap_or(0);
+        if largest >= self.keys() {
+            let key = keys.iter().map(|key| key.0).find(|&key| key >= self.keys());
+            return Err(Error::KeyOutOfRange {
+                table: self.name().to_owned(),
+                key: key.expect("the largest is out of range"),
+                keys: self.keys(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks that a buffer holds `floats` floats for each key.
+    pub(crate) fn check_len(&self, keys: usize, floats: usize, found: usize) -> Result<()> {
+        let expected = keys.saturating_mul(floats);
+        if expected == found {
+            return Ok(());
+        }
+        let table = self.name().to_owned();
+        Err(Error::WrongLength { table, keys, floats, expected, found })
+    }
+
+    /// Checks that values are finite, if the table asks for it.
+    pub(crate) fn check_finite(&self, keys: &[Key], floats: usize, values: &[f32]) -> Result<()> {
+        if !self.0.spec.check_finite {
+            return Ok(());
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::NotFinite {
+                table: self.name().to_owned(),
+                key: keys[at / floats].0,
+                index: at % floats,
+                value: values[at],
+            }),
+        }
+    }
+
+    pub(crate) fn busy(&self, key: Key) -> Error {
+        Error::Busy { table: self.name().to_owned(), key: key.0 }
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Table").field(&self.0.spec).finish()
+    }
+}
+
+/// The form of a table's slots at every node.
+pub(crate) fn slot_shape(spec: &TableSpec, slots_most: u32) -> Result<TableShape> {
+    let shape = spec.shape();
+    TableShape::new(shape.dim, shape.state_len(), slots_most)
+        .map_err(|error| Error::Table { table: spec.name.clone(), reason: error.to_string() })
+}
