@@ -11,7 +11,7 @@
 //! up each score in the same order wherever it stands: equal rows give equal scores, and a tie is
 //! seen as one.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
@@ -130,11 +130,13 @@ impl<'a> Ranker<'a> {
             let (start, len) = (self.queries.len(), self.row_len);
             self.queries.resize(start + batch.len() * len, 0.0);
             let queries = &mut self.queries[start..];
-            self.arch.dispatch(|| {
-                let rows = asked.chunks_exact(len).zip(relations.chunks_exact(len));
-                for (query, (x, r)) in queries.chunks_exact_mut(len).zip(rows) {
-                    self.model.query(form, x, r, query);
-                }
+            self.arch.dispatch(MakeQueries {
+                model: self.model,
+                side: form,
+                asked,
+                relations,
+                row_len: len,
+                queries,
             });
             // Far more products than needed, but by the code that will score the candidates.
             let scores = &mut self.scores;
@@ -159,11 +161,7 @@ impl<'a> Ranker<'a> {
             let scores = &mut self.scores;
             scores.resize(asked.len() * count, 0.0);
             product::nt((asked.len(), count, self.row_len), queries, rows, scores);
-            self.arch.dispatch(|| {
-                for (asked, scores) in asked.iter_mut().zip(scores.chunks_exact(count)) {
-                    asked.meet(first, scores);
-                }
-            });
+            self.arch.dispatch(Meet { asked, first, scores, count });
         }
     }
 
@@ -176,6 +174,48 @@ impl<'a> Ranker<'a> {
             tally.count(1.0 + f64::from(asked.higher) + f64::from(equal) / 2.0);
         }
         tally
+    }
+}
+
+// Compiled once for each instruction set that the machine may have.
+struct MakeQueries<'b> {
+    model: ModelKind,
+    side: Side,
+    asked: &'b [f32],
+    relations: &'b [f32],
+    row_len: usize,
+    queries: &'b mut [f32],
+}
+
+impl WithSimd for MakeQueries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let len = self.row_len;
+        let rows = self.asked.chunks_exact(len).zip(self.relations.chunks_exact(len));
+        for (query, (x, r)) in self.queries.chunks_exact_mut(len).zip(rows) {
+            self.model.query(self.side, x, r, query);
+        }
+    }
+}
+
+/// A block of scores, `count` for each query.
+struct Meet<'b, 'a> {
+    asked: &'b mut [Asked<'a>],
+    first: u32,
+    scores: &'b [f32],
+    count: usize,
+}
+
+impl WithSimd for Meet<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (asked, scores) in self.asked.iter_mut().zip(self.scores.chunks_exact(self.count)) {
+            asked.meet(self.first, scores);
+        }
     }
 }
 

@@ -16,7 +16,7 @@
 
 mod rows;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::loss::{correction, sampled_softmax};
 use super::model::{Side, add_scaled, dot};
@@ -143,16 +143,16 @@ impl Step {
         let arch = self.arch;
         let (queries, pool, row_len) = (self.positives.len(), self.draws.len(), self.row_len);
 
-        arch.dispatch(|| self.make_queries());
+        arch.dispatch(MakeQueries(self));
         let candidates = self.entities.head(pool);
         product::nt((queries, pool, row_len), &self.queries, candidates, &mut self.scores);
-        let loss = arch.dispatch(|| self.softmax());
+        let loss = arch.dispatch(Softmax(self));
         let candidates = self.entities.head(pool);
         product::nn((queries, row_len, pool), &self.scores, candidates, &mut self.query_gradients);
         let gradients = self.entities.start_gradients(pool);
         product::tn((pool, row_len, queries), &self.scores, &self.queries, gradients);
         self.relations.start_gradients(0);
-        arch.dispatch(|| self.scatter());
+        arch.dispatch(Scatter(self));
         loss
     }
 
@@ -224,6 +224,39 @@ impl Step {
                 model.n3(r, weight_relation, dr);
             }
         }
+    }
+}
+
+// The element-wise parts, compiled once for each instruction set that the machine may have. They
+// are types because a closure's body would not be inlined into the code that is compiled so.
+struct MakeQueries<'a>(&'a mut Step);
+struct Softmax<'a>(&'a mut Step);
+struct Scatter<'a>(&'a mut Step);
+
+impl WithSimd for MakeQueries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.make_queries();
+    }
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        self.0.softmax()
+    }
+}
+
+impl WithSimd for Scatter<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.scatter();
     }
 }
 
