@@ -14,6 +14,7 @@ mod join;
 mod provider;
 pub mod rank;
 pub mod region;
+pub mod sim;
 mod strangers;
 pub mod topology;
 #[allow(dead_code, reason = "used by the fabric of a job that is being added")]
