@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use sterna_tasks::kge::local::Node;
+use sterna::{Node, NodeConfig};
 use sterna_tasks::kge::progress::{EpochEnd, Position, Progress, Silent};
 use sterna_tasks::kge::{Graph, KgeConfig, KgeError, ModelKind, train};
 use sterna_tasks::report::Report;
@@ -29,6 +29,12 @@ fn graph() -> Graph {
         std::fs::write(folder.path().join(format!("{name}.txt")), content).unwrap();
     }
     Graph::read(folder.path()).unwrap()
+}
+
+fn node(workers: usize) -> Node {
+    // Tests run side by side: pinned, they would all sit on the first CPUs.
+    let config = NodeConfig { seed: 1, pin: false, ..NodeConfig::with_workers(workers) };
+    Node::start(config).unwrap()
 }
 
 fn config() -> KgeConfig {
@@ -79,11 +85,11 @@ impl Progress for Diary {
 }
 
 fn run(workers: usize, config: &KgeConfig, progress: &mut dyn Progress) -> Report {
-    train(&Node::local(workers, config.seed), &graph(), config, progress).unwrap()
+    train(&node(workers), &graph(), config, progress).unwrap()
 }
 
 fn run_and_stop(workers: usize, config: &KgeConfig, steps: u32) -> Report {
-    let node = Node::local(workers, config.seed);
+    let node = node(workers);
     let mut progress = StopAfter { node: &node, steps_left: steps };
     train(&node, &graph(), config, &mut progress).unwrap()
 }
@@ -161,7 +167,7 @@ fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused_with_the_reason() 
     run_and_stop(1, &saving, 20);
     let resuming = KgeConfig { resume: true, ..saving };
     let refuse = |config: &KgeConfig| {
-        train(&Node::local(2, 1), &graph(), config, &mut Silent).unwrap_err().to_string()
+        train(&node(2), &graph(), config, &mut Silent).unwrap_err().to_string()
     };
     let error = refuse(&KgeConfig { negatives: 65, ..resuming.clone() });
     assert!(error.contains("negatives = 64, and this run has 65"), "{error}");
@@ -206,7 +212,7 @@ fn embeddings_are_exported_with_their_names() {
 #[test]
 fn a_rate_that_tears_the_model_apart_is_an_error_and_not_a_result() {
     let config = KgeConfig { learning_rate: 1e30, ..config() };
-    let error = train(&Node::local(2, 1), &graph(), &config, &mut Silent).unwrap_err();
+    let error = train(&node(2), &graph(), &config, &mut Silent).unwrap_err();
     assert!(matches!(error, KgeError::Diverged { .. }), "{error}");
 }
 

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use sterna::{Table, Worker};
 
-use super::local::{Table, Worker};
 use super::{Graph, KgeConfig, KgeError, npy};
 
 const VERSION: u32 = 1;

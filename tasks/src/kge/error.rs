@@ -90,7 +90,7 @@ pub enum KgeError {
     OtherWorker,
     /// The parameter manager failed.
     #[error(transparent)]
-    Manager(#[from] std::io::Error),
+    Manager(#[from] sterna::Error),
 }
 
 impl KgeError {

@@ -8,9 +8,10 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use sterna::{Table, Worker};
+
 use super::checkpoint::write_file;
 use super::data::Vocabulary;
-use super::local::{Table, Worker};
 use super::{KgeError, npy};
 
 const ROWS_PER_PULL: u64 = 4096;

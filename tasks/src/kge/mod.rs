@@ -23,7 +23,6 @@ mod error;
 pub mod evaluate;
 mod export;
 pub mod filter;
-pub mod local;
 pub mod loss;
 pub mod model;
 mod npy;

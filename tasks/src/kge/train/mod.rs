@@ -11,10 +11,11 @@ mod rank;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use sterna::{Init, Node, Optimizer, Table, TableSpec, Worker};
+
 use super::checkpoint::{Checkpoints, Found, History, Position as Place, Share};
 use super::evaluate::Quality;
 use super::filter::Filter;
-use super::local::{Node, Table, Worker};
 use super::progress::{EpochEnd, Position, Progress};
 use super::step::{Step, relation_rows};
 use super::{Graph, KgeConfig, KgeError, Triple, export};
@@ -99,10 +100,7 @@ pub fn train(
     let outcome = std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for (index, worker) in workers.into_iter().enumerate() {
-            let share = Share {
-                index: node.rank() * node.workers() + index,
-                count: node.size() * node.workers(),
-            };
+            let share = Share { index: worker.global_index(), count: worker.global_count() };
             let trainer = Trainer::new(&run, worker, share, progress.take());
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             let thread = thread
@@ -124,8 +122,14 @@ impl<'a> Run<'a> {
     fn prepare(node: &Node, graph: &'a Graph, config: &'a KgeConfig) -> Result<Self, KgeError> {
         let row_len = config.model.row_len(config.dim);
         let relations = relation_rows(config, graph.relations.len());
-        let entity = node.create_table("entity", graph.entities.len(), row_len, config.init_std)?;
-        let relation = node.create_table("relation", relations, row_len, config.init_std)?;
+        let table = |name, keys: usize| {
+            let spec = TableSpec::new(name, keys as u64, row_len)
+                .optimizer(Optimizer::adagrad(config.learning_rate))
+                .init(Init::Normal { std: config.init_std });
+            node.create_table(spec)
+        };
+        let (entity, relation) =
+            (table("entity", graph.entities.len())?, table("relation", relations)?);
         let wanted = if config.valid_max == 0 { graph.valid.len() } else { config.valid_max };
         let stride = graph.valid.len().div_ceil(wanted.max(1)).max(1);
         let checkpoints =
@@ -170,6 +174,7 @@ impl<'a, 'p> Trainer<'a, 'p> {
     }
 
     fn train(mut self) -> Result<Outcome, KgeError> {
+        self.worker.pin_thread();
         if let Some(found) = &self.run.found {
             let read = found.read_share(&mut self.worker, &self.run.tables(), self.share);
             self.agree(read)?;
@@ -487,6 +492,7 @@ fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Outcome) -> R
         ];
         quality.extend(figures.map(|(name, figure)| (format!("{prefix}{name}"), figure)));
     }
+    let measured = node.report();
     Report {
         version: REPORT_VERSION,
         task: "kge".into(),
@@ -503,6 +509,10 @@ fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Outcome) -> R
         quality,
         loss: outcome.history.loss,
         settings: config.to_json(),
-        ..Report::default()
+        fabric: if node.size() == 1 { "none".into() } else { String::new() },
+        policy: "classic".into(),
+        paths: serde_json::to_value(measured.paths).unwrap_or_default(),
+        bytes: serde_json::to_value(measured.bytes).unwrap_or_default(),
+        cpu_seconds: serde_json::to_value(measured.cpu_seconds).unwrap_or_default(),
     }
 }
