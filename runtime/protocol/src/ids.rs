@@ -1,5 +1,7 @@
 //! The numbers that records and slots carry, each a type of its own.
 
+use std::fmt;
+
 /// The index of a row in its table.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -8,6 +10,21 @@ pub struct Key(pub u64);
 /// A table's number in its job, in the order of creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u16);
+
+/// A row's name in its job: its table and its key there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId {
+    /// The table.
+    pub table: TableId,
+    /// The key in it.
+    pub key: Key,
+}
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {} of table {}", self.key.0, self.table.0)
+    }
+}
 
 /// A slot's number in its table's arena at one node. [`SlotId::UNDISCLOSED`] names none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,82 @@
+//! Where records go.
+
+use sterna_rdma::Rank;
+
+/// The links of a node, as the machine sees them. Sending never waits: the machine asks first whether a
+/// link is ready, and what it cannot say yet remains a mark with it.
+pub trait Outbox {
+    /// Whether one record of any size would be taken for `to` now.
+    fn ready(&self, to: Rank) -> bool;
+
+    /// Takes a record for `to`. Called only after [`Outbox::ready`] said yes, and at most once for it.
+    fn send(&mut self, to: Rank, record: &[u8]);
+}
+
+/// An [`Outbox`] over links that may be full: one record per peer waits in a buffer of its own, and its
+/// link is not ready until that record has left. So at most one composed record per peer ever waits.
+#[derive(Debug)]
+pub struct Staging {
+    waiting: Box<[Vec<u8>]>,
+    /// Records that had to wait.
+    pub delayed: u64,
+}
+
+impl Staging {
+    /// For a job of `size` nodes.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self { waiting: (0..size).map(|_| Vec::new()).collect(), delayed: 0 }
+    }
+
+    /// Tries again to send what waits; `try_send` says whether the link took the record. Returns how
+    /// many records still wait.
+    pub fn pump(&mut self, mut try_send: impl FnMut(Rank, &[u8]) -> bool) -> usize {
+        let mut left = 0;
+        for (peer, record) in self.waiting.iter_mut().enumerate() {
+            if record.is_empty() {
+                continue;
+            }
+            if try_send(Rank::from_index(peer), record) {
+                record.clear();
+            } else {
+                left += 1;
+            }
+        }
+        left
+    }
+
+    /// Forgets what waits for a lost peer.
+    pub fn forget(&mut self, peer: Rank) {
+        self.waiting[peer.index()] = Vec::new();
+    }
+
+    /// An outbox that tries the link first.
+    pub fn outbox<'a, F>(&'a mut self, try_send: F) -> StagedOutbox<'a, F>
+    where
+        F: FnMut(Rank, &[u8]) -> bool,
+    {
+        StagedOutbox { staging: self, try_send }
+    }
+}
+
+/// See [`Staging::outbox`].
+#[derive(Debug)]
+pub struct StagedOutbox<'a, F> {
+    staging: &'a mut Staging,
+    try_send: F,
+}
+
+impl<F: FnMut(Rank, &[u8]) -> bool> Outbox for StagedOutbox<'_, F> {
+    fn ready(&self, to: Rank) -> bool {
+        self.staging.waiting[to.index()].is_empty()
+    }
+
+    fn send(&mut self, to: Rank, record: &[u8]) {
+        let waiting = &mut self.staging.waiting[to.index()];
+        assert!(waiting.is_empty(), "one record per peer waits");
+        if !(self.try_send)(to, record) {
+            waiting.extend_from_slice(record);
+            self.staging.delayed += 1;
+        }
+    }
+}
