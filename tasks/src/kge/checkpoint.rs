@@ -312,6 +312,14 @@ fn identity(graph: &Graph, config: &KgeConfig) -> Map<String, Value> {
     identity
 }
 
+/// A number that is equal, but for a chance of 2^-40, only if graph, settings and position are.
+pub(super) fn fingerprint(graph: &Graph, config: &KgeConfig, position: Position) -> f64 {
+    let text = serde_json::to_vec(&(identity(graph, config), position)).expect("plain data");
+    let sum = Sha256::digest(text);
+    // 40 bits, so that a sum over many workers is exact in a float.
+    sum[..5].iter().fold(0.0, |number, &byte| number * 256.0 + f64::from(byte))
+}
+
 fn data_sha256(graph: &Graph) -> String {
     let mut sum = Sha256::new();
     for name in graph.entities.names().chain(["\0"]).chain(graph.relations.names()) {

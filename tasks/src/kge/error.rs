@@ -85,6 +85,12 @@ pub enum KgeError {
         /// The learning rate at its end.
         learning_rate: f32,
     },
+    /// The nodes are not about to do the same.
+    #[error(
+        "the nodes of the job differ in data, settings or checkpoint: start all with the same \
+         arguments, and with a checkpoint folder that all of them see"
+    )]
+    Disagreement,
     /// Another worker failed, and says how in its own error.
     #[error("another worker of the job failed; its own message says why")]
     OtherWorker,

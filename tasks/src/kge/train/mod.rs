@@ -5,21 +5,25 @@
 //! between meetings. What they decide together (to stop, to stop early) follows from numbers that
 //! all of them have, so none has to lead.
 
+mod best;
 mod order;
 mod rank;
+mod save;
+mod tell;
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use sterna::{Init, Node, Optimizer, Table, TableSpec, Worker};
 
-use super::checkpoint::{Checkpoints, Found, History, Position as Place, Share};
+use super::checkpoint::{self, Checkpoints, Found, History, Position as Place, Share};
 use super::evaluate::Quality;
 use super::filter::Filter;
-use super::progress::{EpochEnd, Position, Progress};
+use super::progress::{EpochEnd, Progress};
 use super::step::{Step, relation_rows};
-use super::{Graph, KgeConfig, KgeError, Triple, export};
-use crate::report::{REPORT_VERSION, Report};
+use super::{Graph, KgeConfig, KgeError, Triple};
+use crate::report::Report;
+use best::Best;
+use tell::Outcome;
 
 /// What the workers of a node share.
 struct Run<'a> {
@@ -48,21 +52,6 @@ struct Trainer<'a, 'p> {
     best: Option<Best>,
     evaluate_seconds: f64,
     last_valid: Option<Quality>,
-}
-
-/// This worker's share of the rows at the best validation so far, for early stopping.
-struct Best {
-    rows: Vec<(u64, Vec<f32>)>,
-}
-
-/// How a training ended.
-struct Outcome {
-    history: History,
-    epochs: u32,
-    stopped: bool,
-    evaluate_seconds: f64,
-    valid: Option<Quality>,
-    test: Option<Quality>,
 }
 
 /// Why the workers met.
@@ -108,14 +97,24 @@ pub fn train(
                 .map_err(KgeError::io("start a thread for", std::path::Path::new("a worker")))?;
             threads.push(thread);
         }
-        let mut outcomes = threads.into_iter().map(|thread| match thread.join() {
+        let outcomes = threads.into_iter().map(|thread| match thread.join() {
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        let first = outcomes.next().expect("a node has a worker");
-        outcomes.fold(first, |first, next| first.and_then(|first| next.map(|_| first)))
+        outcomes.reduce(worse).expect("a node has a worker")
     })?;
-    Ok(report(node, graph, config, outcome))
+    Ok(tell::report(node, graph, config, outcome))
+}
+
+/// Of two workers' results the one to tell: an error before none, its cause before its echo.
+fn worse(
+    one: Result<Outcome, KgeError>,
+    other: Result<Outcome, KgeError>,
+) -> Result<Outcome, KgeError> {
+    match (&one, &other) {
+        (Ok(_) | Err(KgeError::OtherWorker), Err(_)) => other,
+        _ => one,
+    }
 }
 
 impl<'a> Run<'a> {
@@ -175,6 +174,7 @@ impl<'a, 'p> Trainer<'a, 'p> {
 
     fn train(mut self) -> Result<Outcome, KgeError> {
         self.worker.pin_thread();
+        self.compare()?;
         if let Some(found) = &self.run.found {
             let read = found.read_share(&mut self.worker, &self.run.tables(), self.share);
             self.agree(read)?;
@@ -201,6 +201,19 @@ impl<'a, 'p> Trainer<'a, 'p> {
         self.evaluate_seconds += started.elapsed().as_secs_f64();
         self.export()?;
         Ok(self.outcome(false, Some(test)))
+    }
+
+    /// Makes sure that all workers are about to do the same.
+    fn compare(&mut self) -> Result<(), KgeError> {
+        let run = self.run;
+        let mine = checkpoint::fingerprint(run.graph, run.config, self.place);
+        let mut sum = [mine];
+        self.worker.all_reduce_sum(&mut sum)?;
+        #[expect(clippy::cast_precision_loss, reason = "workers are few")]
+        let same = mine * self.share.count as f64;
+        #[expect(clippy::float_cmp, reason = "integers below 2^53")]
+        let agreed = sum[0] == same;
+        if agreed { Ok(()) } else { Err(KgeError::Disagreement) }
     }
 
     /// Trains the rest of an epoch and validates it if one is due. Returns whether to stop.
@@ -294,7 +307,7 @@ impl<'a, 'p> Trainer<'a, 'p> {
             let (keys, gradients) = rows.gradients();
             self.worker.push(table, keys, gradients)?;
         }
-        self.worker.advance_clock();
+        self.worker.advance_clock()?;
         Ok(loss)
     }
 
@@ -326,193 +339,5 @@ impl<'a, 'p> Trainer<'a, 'p> {
         )]
         let stop_at = (sums[2] > 0.0).then_some(furthest as usize);
         Ok(Meeting { loss: sums[0], queries: sums[1], stop_at })
-    }
-
-    fn validate(&mut self) -> Result<Quality, KgeError> {
-        let started = Instant::now();
-        let quality = self.rank(&self.run.valid)?;
-        if quality.mrr > self.history.best_mrr {
-            self.history.best_mrr = quality.mrr;
-            self.history.worse = 0;
-            self.keep_best()?;
-        } else {
-            self.history.worse += 1;
-        }
-        self.last_valid = Some(quality);
-        self.evaluate_seconds += started.elapsed().as_secs_f64();
-        Ok(quality)
-    }
-
-    fn out_of_patience(&self) -> bool {
-        let patience = self.run.config.patience;
-        patience > 0 && self.history.worse >= patience && self.place.epochs < self.run.config.epochs
-    }
-
-    /// Copies this worker's share of the rows, to come back to if it does not get better.
-    fn keep_best(&mut self) -> Result<(), KgeError> {
-        if self.run.config.patience == 0 {
-            return Ok(());
-        }
-        let mut rows = self.best.take().map(|best| best.rows).unwrap_or_default();
-        let mut at = 0;
-        for (_, table) in self.run.tables() {
-            for (_, range) in self.share.shards(table.keys(), table.row_len()) {
-                let keys: Vec<u64> = range.collect();
-                if at == rows.len() {
-                    rows.push((keys[0], vec![0.0; keys.len() * table.dim()]));
-                }
-                self.worker.pull(table, &keys, &mut rows[at].1)?;
-                at += 1;
-            }
-        }
-        self.best = Some(Best { rows });
-        // Nobody steps on while another still copies.
-        self.worker.barrier()?;
-        Ok(())
-    }
-
-    /// Puts the rows of the best validation back, if the last one was worse and they were kept.
-    fn restore_best(&mut self) -> Result<(), KgeError> {
-        if self.history.worse == 0 {
-            return Ok(());
-        }
-        // A run that was resumed after its best validation has no copy of it: all workers alike.
-        let Some(Best { rows }) = self.best.take() else { return Ok(()) };
-        let mut kept = rows.into_iter();
-        for (_, table) in self.run.tables() {
-            for (_, range) in self.share.shards(table.keys(), table.row_len()) {
-                let keys: Vec<u64> = range.collect();
-                let (_, values) = kept.next().expect("one copy per shard");
-                self.worker.set(table, &keys, &values)?;
-            }
-        }
-        self.last_valid = None;
-        self.note(|trainer| format!("took back the best model, {:.4}", trainer.history.best_mrr));
-        Ok(())
-    }
-
-    /// Writes a checkpoint, if there is a folder for it.
-    fn save(&mut self) -> Result<(), KgeError> {
-        let run = self.run;
-        let Some(checkpoints) = &run.checkpoints else { return Ok(()) };
-        let leads = self.share.index == 0;
-        let begun = if leads { checkpoints.begin() } else { Ok(()) };
-        self.agree(begun)?;
-        self.worker.barrier()?;
-        let written = checkpoints.write_share(&mut self.worker, &run.tables(), self.share);
-        self.agree(written)?;
-        let published = if leads {
-            checkpoints.publish(self.place, &self.history, &run.tables()).map(Some)
-        } else {
-            Ok(None)
-        };
-        let folder = self.agree(published)?;
-        self.note(|_| folder.map_or_else(String::new, |f| format!("saved {}", f.display())));
-        Ok(())
-    }
-
-    fn export(&mut self) -> Result<(), KgeError> {
-        let run = self.run;
-        let Some(folder) = &run.config.export else { return Ok(()) };
-        let mut exported = Ok(());
-        if self.share.index == 0 {
-            for (table, names) in
-                run.tables().into_iter().zip([&run.graph.entities, &run.graph.relations])
-            {
-                exported =
-                    exported.and_then(|()| export::write(folder, &mut self.worker, table, names));
-            }
-        }
-        self.agree(exported)?;
-        self.note(|_| format!("embeddings are in {}", folder.display()));
-        Ok(())
-    }
-
-    /// Lets all workers know whether this one failed; if any did, all do.
-    fn agree<T>(&mut self, mine: Result<T, KgeError>) -> Result<T, KgeError> {
-        let mut failed = [f64::from(u8::from(mine.is_err()))];
-        self.worker.all_reduce_sum(&mut failed)?;
-        match mine {
-            Ok(_) if failed[0] > 0.0 => Err(KgeError::OtherWorker),
-            mine => mine,
-        }
-    }
-
-    fn tell_step(&mut self, started: Instant, first: usize, batch: usize, loss: f64) {
-        let Some(progress) = &mut self.progress else { return };
-        let count = self.order.len();
-        let seconds = started.elapsed().as_secs_f64().max(1e-9);
-        let round = batch * self.share.count;
-        #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-        let triples_per_s = (self.place.triples - first) as f64 / seconds;
-        let epochs_left = self.run.config.epochs - self.place.epochs - 1;
-        #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-        let left = (count - self.place.triples) as f64 + f64::from(epochs_left) * count as f64;
-        progress.step(&Position {
-            epoch: self.place.epochs + 1,
-            epochs: self.run.config.epochs,
-            step: self.place.triples.div_ceil(round) as u64,
-            steps: count.div_ceil(round) as u64,
-            triples_per_s,
-            loss,
-            eta_s: left / triples_per_s,
-        });
-    }
-
-    fn note(&mut self, text: impl FnOnce(&Self) -> String) {
-        if self.progress.is_some() {
-            let text = text(self);
-            if let Some(progress) = &mut self.progress {
-                progress.note(&text);
-            }
-        }
-    }
-
-    fn outcome(self, stopped: bool, test: Option<Quality>) -> Outcome {
-        Outcome {
-            history: self.history,
-            epochs: self.place.epochs,
-            stopped,
-            evaluate_seconds: self.evaluate_seconds,
-            valid: self.last_valid,
-            test,
-        }
-    }
-}
-
-fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Outcome) -> Report {
-    let mut quality = BTreeMap::new();
-    for (prefix, found) in [("", outcome.test), ("valid_", outcome.valid)] {
-        let Some(found) = found else { continue };
-        let figures = [
-            ("mrr", found.mrr),
-            ("hits1", found.hits1),
-            ("hits3", found.hits3),
-            ("hits10", found.hits10),
-        ];
-        quality.extend(figures.map(|(name, figure)| (format!("{prefix}{name}"), figure)));
-    }
-    let measured = node.report();
-    Report {
-        version: REPORT_VERSION,
-        task: "kge".into(),
-        model: config.model.name().into(),
-        dataset: graph.name.clone(),
-        nodes: node.size(),
-        workers: node.workers(),
-        seed: config.seed,
-        epochs: outcome.epochs,
-        stopped: outcome.stopped,
-        train_seconds: outcome.history.epoch_seconds.iter().sum(),
-        epoch_seconds: outcome.history.epoch_seconds,
-        evaluate_seconds: outcome.evaluate_seconds,
-        quality,
-        loss: outcome.history.loss,
-        settings: config.to_json(),
-        fabric: if node.size() == 1 { "none".into() } else { String::new() },
-        policy: "classic".into(),
-        paths: serde_json::to_value(measured.paths).unwrap_or_default(),
-        bytes: serde_json::to_value(measured.bytes).unwrap_or_default(),
-        cpu_seconds: serde_json::to_value(measured.cpu_seconds).unwrap_or_default(),
     }
 }

@@ -1,0 +1,35 @@
+//! The shipped data set by its shipped recipe, far enough to see that the recipe works.
+//!
+//! Takes half a minute of two cores in the release profile:
+//! `cargo test --release -p sterna-tasks --test wn18rr -- --ignored`
+
+use sterna::{Node, NodeConfig, Stopper};
+use sterna_tasks::kge::data::wn18rr;
+use sterna_tasks::kge::progress::{EpochEnd, Progress};
+use sterna_tasks::kge::{KgeConfig, train};
+
+struct FiveEpochs {
+    stopper: Stopper,
+    valid_mrr: f64,
+}
+
+impl Progress for FiveEpochs {
+    fn epoch(&mut self, end: &EpochEnd) {
+        self.valid_mrr = end.valid.map_or(self.valid_mrr, |quality| quality.mrr);
+        if end.epoch == 5 {
+            self.stopper.request_stop();
+        }
+    }
+}
+
+#[test]
+#[ignore = "half a minute in the release profile, too long in the dev profile"]
+fn five_of_thirty_epochs_reach_a_validation_mrr_of_0_44() {
+    let config = NodeConfig { seed: 1, pin: false, ..NodeConfig::with_workers(2) };
+    let node = Node::start(config).unwrap();
+    let mut progress = FiveEpochs { stopper: node.stopper(), valid_mrr: 0.0 };
+    let report =
+        train(&node, &wn18rr::graph().unwrap(), &KgeConfig::wn18rr(), &mut progress).unwrap();
+    assert!(report.stopped);
+    assert!(progress.valid_mrr > 0.44, "{}", progress.valid_mrr);
+}
