@@ -1,6 +1,9 @@
 //! The `sterna` command: trains tasks, starts jobs, measures.
 
+mod bench;
+mod interrupt;
 mod launch;
+mod train;
 
 use std::process::ExitCode;
 
@@ -16,12 +19,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Train a model and report its quality.
+    Train(train::TrainArgs),
+    /// Measure this machine and Sterna on it.
+    Bench(bench::BenchArgs),
     /// Start any program as the ranks of a job on this host.
     Launch(launch::LaunchArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Train(args) => train::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Launch(args) => launch::run(&args),
     };
     match outcome {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sterna_kernels::RowPtr;
+use sterna_kernels::Update;
 use sterna_protocol::{Clock, Key};
-use sterna_store::{Missed, Patience, SlotError};
+use sterna_store::{Change, HotRows, Missed, Patience, SlotError};
 
 use crate::error::{Error, Result};
 use crate::keys::as_keys;
@@ -35,6 +36,8 @@ pub struct Worker {
     learning_rates: Vec<Option<f32>>,
     distinct: Distinct,
     missed: Vec<Missed>,
+    /// Private replicas of hot rows, by table.
+    hot: Vec<Option<(Table, HotRows)>>,
 }
 
 impl Worker {
@@ -49,6 +52,7 @@ impl Worker {
             learning_rates: Vec::new(),
             distinct: Distinct::default(),
             missed: Vec::new(),
+            hot: Vec::new(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Worker {
     /// As [`Worker::pull`], and [`Error::Busy`].
     pub fn snapshot(&mut self, table: &Table, keys: &[u64], values: &mut [f32]) -> Result<()> {
         let keys = self.check(table, keys, table.dim(), values.len())?;
+        self.settle(table, keys)?;
         for (&key, row) in keys.iter().zip(values.chunks_exact_mut(table.dim())) {
             table.0.rows.snapshot(key, row).map_err(|error| unavailable(table, key, error))?;
         }
@@ -115,10 +120,7 @@ impl Worker {
     /// nothing was applied then. [`Error::Busy`] if a row stays busy.
     pub fn push(&mut self, table: &Table, keys: &[u64], gradients: &[f32]) -> Result<()> {
         let lr = self.learning_rate(table);
-        let shape = table.0.shape;
-        self.write(table, Operation::Push, keys, table.dim(), gradients, |row, gradient| {
-            shape.step(row, gradient, lr);
-        })
+        self.change(table, Operation::Push, keys, Change::Step(lr), gradients)
     }
 
     /// Adds `deltas` to values; the optimizer's state stays.
@@ -126,10 +128,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::push`].
     pub fn add(&mut self, table: &Table, keys: &[u64], deltas: &[f32]) -> Result<()> {
-        let dim = table.dim();
-        self.write(table, Operation::Add, keys, dim, deltas, |row, delta| {
-            row.part(0, dim).add(delta);
-        })
+        self.change(table, Operation::Add, keys, Change::Add, deltas)
     }
 
     /// Overwrites values and resets the optimizer's state to the table's start.
@@ -140,7 +139,7 @@ impl Worker {
         let shape = table.0.shape;
         let mut start = vec![0.0; shape.row_len()];
         shape.reset_state(&mut start);
-        self.write(table, Operation::Set, keys, table.dim(), values, |row, values| {
+        self.overwrite(table, keys, table.dim(), values, |row, values| {
             row.part(0, shape.dim).copy_in(values);
             row.part(shape.dim, shape.state_len()).copy_in(&start[shape.dim..]);
         })
@@ -151,7 +150,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::set`].
     pub fn set_rows(&mut self, table: &Table, keys: &[u64], rows: &[f32]) -> Result<()> {
-        self.write(table, Operation::Set, keys, table.row_len(), rows, RowPtr::copy_in)
+        self.overwrite(table, keys, table.row_len(), rows, RowPtr::copy_in)
     }
 
     /// Copies a row's values if it is at this node; says whether.
@@ -160,6 +159,7 @@ impl Worker {
     /// As [`Worker::pull`].
     pub fn pull_if_local(&mut self, table: &Table, key: u64, values: &mut [f32]) -> Result<bool> {
         self.check(table, &[key], table.dim(), values.len())?;
+        self.settle(table, &[Key(key)])?;
         Ok(table.0.rows.pull(Key(key), values).is_ok())
     }
 
@@ -169,6 +169,7 @@ impl Worker {
     /// As [`Worker::pull`].
     pub fn dot(&mut self, table: &Table, key: u64, x: &[f32]) -> Result<Option<f32>> {
         self.check(table, &[key], table.dim(), x.len())?;
+        self.settle(table, &[Key(key)])?;
         Ok(table.0.rows.dot(Key(key), x).ok())
     }
 
@@ -202,9 +203,13 @@ impl Worker {
         self.clock
     }
 
-    /// Ends a step: the clock goes one on.
-    pub fn advance_clock(&mut self) {
+    /// Ends a step: the clock goes one on, and others see what this worker pushed before.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if a row stays busy.
+    pub fn advance_clock(&mut self) -> Result<()> {
         self.clock.0 += 1;
+        self.fold()
     }
 
     /// Waits until all that this worker pushed is in the main copies.
@@ -212,6 +217,7 @@ impl Worker {
     /// # Errors
     /// If a peer is lost.
     pub fn flush(&mut self) -> Result<()> {
+        self.fold()?;
         self.hand_over();
         Ok(())
     }
@@ -267,19 +273,63 @@ impl Worker {
             return Ok(());
         }
         self.missed.clear();
-        table.0.rows.pull_batch(keys, floats, out, &mut self.missed).expect("lengths were checked");
+        let (rows, missed) = (&table.0.rows, &mut self.missed);
+        match self.hot.get_mut(usize::from(table.id().0)) {
+            Some(Some((_, hot))) => rows.pull_batch_hot(hot, keys, floats, out, missed, left_home),
+            _ => rows.pull_batch(keys, floats, out, missed),
+        }
+        .expect("lengths were checked");
         if let Some(missed) = self.missed.first() {
             return Err(unavailable(table, keys[missed.index as usize], missed.why));
         }
-        self.metrics.local_bytes += (size_of_val(out)) as u64;
+        self.metrics.local_bytes += size_of_val(out) as u64;
         self.metrics.finish(Operation::Pull, keys.len(), 0, started);
         Ok(())
     }
 
-    fn write(
+    /// Changes rows by `parts`, `dim` floats for each key.
+    fn change(
         &mut self,
         table: &Table,
         operation: Operation,
+        keys: &[u64],
+        change: Change,
+        parts: &[f32],
+    ) -> Result<()> {
+        let started = self.metrics.start(keys.len());
+        let dim = table.dim();
+        let keys = self.check(table, keys, dim, parts.len())?;
+        table.check_finite(keys, dim, parts)?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let duplicates = self.distinct.scan(keys);
+        if duplicates {
+            self.distinct.sum(parts, dim);
+        }
+        let (keys, parts) =
+            if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
+        let hot = hot_rows(&mut self.hot, table);
+        let rows = &table.0.rows;
+        self.missed.clear();
+        rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, left_home)
+            .expect("lengths were checked");
+        for missed in &self.missed {
+            let index = missed.index as usize;
+            let (key, part) = (keys[index], &parts[index * dim..(index + 1) * dim]);
+            again(table, key, missed.why, || {
+                hot.push(rows.home_slot(key), key, change, part, left_home)
+            })?;
+        }
+        self.metrics.local_bytes += size_of_val(parts) as u64;
+        self.metrics.finish(operation, keys.len(), 0, started);
+        Ok(())
+    }
+
+    /// Overwrites rows by `work`, given `floats` floats for each key.
+    fn overwrite(
+        &mut self,
+        table: &Table,
         keys: &[u64],
         floats: usize,
         parts: &[f32],
@@ -291,16 +341,12 @@ impl Worker {
         if keys.is_empty() {
             return Ok(());
         }
-        let duplicates = self.distinct.scan(keys);
-        if duplicates && operation == Operation::Set {
+        if self.distinct.scan(keys) {
             let key = duplicate(keys).expect("the scan found one").0;
             return Err(Error::DuplicateKey { table: table.name().to_owned(), key });
         }
-        if duplicates {
-            self.distinct.sum(parts, floats);
-        }
-        let (keys, parts) =
-            if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
+        // What this worker pushed before comes before what it sets.
+        self.settle(table, keys)?;
         let part = |index: usize| &parts[index * floats..(index + 1) * floats];
         self.missed.clear();
         table.0.rows.push_batch(keys, Patience::WORKER, &mut self.missed, |index, row| {
@@ -308,10 +354,42 @@ impl Worker {
         });
         for missed in &self.missed {
             let index = missed.index as usize;
-            again(table, keys[index], missed.why, |row| work(row, part(index)))?;
+            let key = keys[index];
+            again(table, key, missed.why, || {
+                let done = table.0.rows.update(key, Patience::WORKER, |row| work(row, part(index)));
+                done.map(|_| ())
+            })?;
         }
-        self.metrics.local_bytes += (size_of_val(parts)) as u64;
-        self.metrics.finish(operation, keys.len(), 0, started);
+        self.metrics.local_bytes += size_of_val(parts) as u64;
+        self.metrics.finish(Operation::Set, keys.len(), 0, started);
+        Ok(())
+    }
+
+    /// Folds this worker's private copies of these rows, so that the rows hold all that it pushed.
+    fn settle(&mut self, table: &Table, keys: &[Key]) -> Result<()> {
+        let Some(Some((_, hot))) = self.hot.get_mut(usize::from(table.id().0)) else {
+            return Ok(());
+        };
+        let rows = &table.0.rows;
+        for &key in keys {
+            if hot.is_empty() {
+                break;
+            }
+            again(table, key, SlotError::Busy, || {
+                hot.drop_key(rows.home_slot(key), key, Patience::WORKER, left_home)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Folds all private copies of this worker.
+    fn fold(&mut self) -> Result<()> {
+        for (table, hot) in self.hot.iter_mut().flatten() {
+            let rows = &table.0.rows;
+            again(table, Key(0), SlotError::Busy, || {
+                hot.drop_all(|key| rows.home_slot(key), Patience::WORKER, left_home)
+            })?;
+        }
         Ok(())
     }
 
@@ -327,25 +405,51 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        let folded = self.fold();
         self.hand_over();
+        if let Err(error) = folded {
+            self.node.meeting.break_up(error);
+        }
         if std::thread::panicking() {
             self.node.meeting.break_up(Error::WorkerLost("a barrier"));
         }
     }
 }
 
+/// The private replicas of a worker in a table.
+fn hot_rows<'a>(hot: &'a mut Vec<Option<(Table, HotRows)>>, table: &Table) -> &'a mut HotRows {
+    let index = usize::from(table.id().0);
+    if hot.len() <= index {
+        hot.resize_with(index + 1, || None);
+    }
+    let made = || (table.clone(), HotRows::new(table.0.shape));
+    &mut hot[index].get_or_insert_with(made).1
+}
+
+/// What becomes of a fold whose row is not at home: under policy `classic` rows are always at home.
+fn left_home(key: Key, _: &Update<'_>) {
+    unreachable!("row {} left its home under policy classic", key.0);
+}
+
 /// Comes back to a row that another writer kept busy, many times and each with patience.
-fn again(table: &Table, key: Key, why: SlotError, work: impl Fn(RowPtr)) -> Result<()> {
+fn again(
+    table: &Table,
+    key: Key,
+    why: SlotError,
+    mut work: impl FnMut() -> Result<(), SlotError>,
+) -> Result<()> {
     let mut why = why;
-    for _ in 0..BUSY_TRIES {
+    for attempt in 0..BUSY_TRIES {
         if why == SlotError::Elsewhere {
             break;
         }
-        match table.0.rows.update(key, Patience::WORKER, &work) {
-            Ok(_) => return Ok(()),
+        if attempt > 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        match work() {
+            Ok(()) => return Ok(()),
             Err(error) => why = error,
         }
-        std::thread::sleep(Duration::from_micros(50));
     }
     Err(unavailable(table, key, why))
 }

@@ -1,0 +1,27 @@
+//! `sterna bench`: measurements that anyone can repeat. Each prints the machine, alternates what it compares in one run, and
+//! puts the physical limit beside the figure.
+
+mod access;
+mod floor;
+
+use std::process::ExitCode;
+
+/// Measure this machine and Sterna on it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Local pull and push by row size, batch and working set, beside bare random-row copies and additions.
+    Access(access::AccessArgs),
+}
+
+/// Runs the measurement.
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    match &args.what {
+        What::Access(args) => access::run(args),
+    }
+}
