@@ -1,0 +1,111 @@
+//! One suite for all providers of the fabric: what `sterna_rdma::fabric` promises, and nothing else.
+//!
+//! A provider takes part by implementing [`Cluster`], which makes N connected fabrics in one process
+//! and lets things move, and by naming itself in [`conformance!`] (cases that one thread drives),
+//! [`conformance_threads!`] (cases in which nodes run in threads) and [`conformance_processes!`] (cases
+//! in which nodes are processes that are killed and stopped).
+//!
+//! Every case takes a seed and prints it when it fails; `STERNA_SEED` runs that one alone. Every wait
+//! has a limit ([`job::WAIT_MAX`]).
+
+#![allow(dead_code, unreachable_pub, reason = "each provider uses the parts that suit it")]
+
+use std::sync::Arc;
+
+use sterna_rdma::{Fabric, Rank};
+
+pub mod death;
+pub mod guard;
+pub mod job;
+pub mod limits;
+pub mod memory;
+pub mod order;
+pub mod random;
+pub mod transfer;
+
+/// N connected nodes in this process.
+pub trait Cluster: Sized {
+    /// Seeds that each case runs with.
+    const SEEDS: std::ops::Range<u64>;
+
+    /// Connects `nodes` fabrics.
+    fn start(nodes: usize, seed: u64) -> Self;
+
+    /// The fabric of a node; called once for each.
+    fn fabric(&mut self, rank: Rank) -> Arc<dyn Fabric>;
+
+    /// Nothing was to be done `rounds` times in a row: lets time pass. False if nothing will ever
+    /// happen any more, as only a simulator can know.
+    fn idle(&mut self, rounds: u32) -> bool;
+
+    /// Ends a node without a goodbye. `fabric` is the last handle to it.
+    fn end(&mut self, rank: Rank, fabric: Arc<dyn Fabric>);
+}
+
+/// Runs a case with its seeds and names the seed that fails.
+pub fn for_seeds(seeds: std::ops::Range<u64>, case: impl Fn(u64)) {
+    struct Name(u64);
+    impl Drop for Name {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("failed with STERNA_SEED={}", self.0);
+            }
+        }
+    }
+    let seeds = match std::env::var("STERNA_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("STERNA_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => seeds,
+    };
+    for seed in seeds {
+        let _name = Name(seed);
+        case(seed);
+    }
+}
+
+/// Instantiates cases by their names.
+macro_rules! cases {
+    ($cluster:ty, $($module:ident::$case:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::conformance::for_seeds(
+                    <$cluster as $crate::conformance::Cluster>::SEEDS,
+                    $crate::conformance::$module::$case::<$cluster>,
+                );
+            }
+        )+
+    };
+}
+pub(crate) use cases;
+
+/// The cases that one thread drives.
+macro_rules! conformance {
+    ($cluster:ty) => {
+        $crate::conformance::cases!(
+            $cluster,
+            order::records_arrive_in_order_and_once_from_all_sides,
+            order::a_read_after_a_record_sees_what_the_sender_stored_before_it,
+            transfer::reads_of_all_sizes_and_alignments_return_the_bytes,
+            transfer::records_of_all_lengths_are_gathered_from_their_parts,
+            transfer::rings_wrap_around_and_lose_nothing,
+            transfer::links_full_on_both_sides_drain_and_work_again,
+            limits::a_full_lane_refuses_and_works_after_a_poll,
+            limits::reads_that_cannot_be_are_refused_and_the_lane_goes_on,
+            limits::a_record_that_is_too_long_is_refused_and_the_link_goes_on,
+            limits::two_nodes_export_many_regions_at_the_same_time,
+            limits::lanes_with_reads_outstanding_can_be_dropped,
+            guard::a_row_replaced_during_a_read_shows_in_a_head,
+            death::a_dead_peer_is_reported_once_and_after_a_first_part_of_what_it_sent,
+            death::a_goodbye_comes_after_all_records_and_is_no_failure,
+            death::an_expelled_peer_delivers_nothing_more_and_learns_of_it,
+            death::a_sender_without_credit_learns_of_the_death,
+            death::reads_outstanding_at_a_dead_peer_end,
+            death::a_death_between_export_and_import_is_an_error_value,
+            random::random_operations_agree_with_a_model,
+        );
+    };
+}
+pub(crate) use conformance;
