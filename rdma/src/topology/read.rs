@@ -101,6 +101,14 @@ fn quota(root: &Path) -> Option<u32> {
     u32::try_from(quota.checked_mul(100)?.checked_div(period)?.max(1)).ok()
 }
 
+impl HugePages {
+    /// What this machine offers now; reserved pages come and go.
+    #[must_use]
+    pub fn read() -> Self {
+        huge_pages(Path::new("/"))
+    }
+}
+
 fn huge_pages(root: &Path) -> HugePages {
     let modes = root.join("sys/kernel/mm/transparent_hugepage");
     // The mode in force stands in brackets: `always [madvise] never`.
