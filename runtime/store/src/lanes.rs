@@ -48,8 +48,9 @@ impl Lanes {
 #[cfg(loom)]
 impl Lanes {
     pub(crate) fn peek<R>(self, work: impl FnOnce(RowPtr) -> R) -> R {
+        let mut lanes = self.load();
         // SAFETY: the copy outlives the work.
-        work(unsafe { RowPtr::from_private(&mut self.load()) })
+        work(unsafe { RowPtr::from_private(&mut lanes) })
     }
 
     pub(crate) fn edit<R>(self, work: impl FnOnce(RowPtr) -> R) -> R {

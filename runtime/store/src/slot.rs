@@ -99,8 +99,10 @@ impl<'a> Slot<'a> {
         unsafe { word(self.base, self.offset + META_OFFSET) }
     }
 
-    /// The header as it is now.
+    /// The header as it is now. The key is at least as new as the meta word: a slot's key changes
+    /// before the word that publishes it.
     #[must_use]
+    #[inline]
     pub fn header(&self) -> (Key, MetaWord) {
         let meta = MetaWord(self.meta().load(Ordering::Acquire));
         (Key(self.key_word().load(Ordering::Relaxed)), meta)
@@ -137,11 +139,10 @@ impl<'a> Slot<'a> {
     ) -> Result<(MetaWord, R), SlotError> {
         let before = self.live(key)?;
         let result = self.row().peek(work);
-        // What the copy saw happened before what this load sees.
+        // If the copy saw a lane of a later writer, the header shows its writer bit or a later word.
         fence(Ordering::Acquire);
-        let after = MetaWord(self.meta().load(Ordering::Relaxed));
-        let same_key = self.key_word().load(Ordering::Relaxed) == key.0;
-        if same_key && after.state() == SlotState::Live && after.epoch() == before.epoch() {
+        let (found, after) = self.header();
+        if found == key && after.state() == SlotState::Live && after.epoch() == before.epoch() {
             Ok((after, result))
         } else {
             Err(SlotError::Elsewhere)
@@ -165,8 +166,7 @@ impl<'a> Slot<'a> {
             if !before.writer() {
                 self.row().peek(|row| copy_front(row, out));
                 fence(Ordering::Acquire);
-                let same_key = self.key_word().load(Ordering::Relaxed) == key.0;
-                if same_key && self.meta().load(Ordering::Relaxed) == before.0 {
+                if self.header() == (key, before) {
                     return Ok(before);
                 }
             }
