@@ -16,11 +16,10 @@ pub(crate) const RING_BURST_RECORDS: usize = 64;
 /// READs that may be outstanding on a lane over shared memory.
 pub(crate) const SHM_LANE_READS_MAX: usize = 1024;
 
-/// How many READs ahead of the copy a lane prefetches, and how many lines of each: about what a core
-/// can have in flight.
-pub(crate) const SHM_PREFETCH_READS: usize = 2;
-/// See [`SHM_PREFETCH_READS`].
-pub(crate) const SHM_PREFETCH_LINES_MAX: usize = 12;
+/// How many READs ahead of the copy a lane prefetches.
+pub(crate) const SHM_PREFETCH_READS: usize = 8;
+/// Lines of one READ that are prefetched; the processor follows a longer row by itself.
+pub(crate) const SHM_PREFETCH_LINES_MAX: usize = 8;
 
 /// Regions that a peer may export.
 pub(crate) const REGIONS_MAX: u32 = 64 * 1024;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::c_int;
 
 use super::mapping::{Mapping, out_of_memory, page_bytes};
-use super::{HUGE_BYTES, Pages};
+use super::{HUGE_BYTES, Pages, warn_of_small_pages};
 use crate::error::FabricError;
 
 /// A memfd and its size.
@@ -20,7 +20,7 @@ pub(crate) struct Memfd {
 }
 
 impl Memfd {
-    /// Memory for a ring: small pages, sealed in its size, writable by whoever holds it.
+    /// Memory for a ring, less than a huge page: sealed in its size, writable by whoever holds it.
     pub(crate) fn for_ring(label: &str, bytes: usize) -> Result<(Self, Mapping), FabricError> {
         let memfd = Self::create(label, bytes, Pages::Small)?;
         let mapping = memfd.map_own()?;
@@ -69,8 +69,13 @@ impl Memfd {
     pub(super) fn map_own(&self) -> Result<Mapping, FabricError> {
         let mapping = Mapping::of_file(self.fd.as_fd(), self.bytes, true)
             .map_err(|error| out_of_memory(self.bytes, &self.label, &error))?;
-        if self.pages == Pages::Transparent {
-            mapping.prefer_huge_pages();
+        match self.pages {
+            Pages::Transparent => mapping.prefer_huge_pages(),
+            Pages::Collapsed if mapping.collapse() => {}
+            Pages::Collapsed | Pages::Small if self.bytes >= HUGE_BYTES => {
+                warn_of_small_pages(self.bytes);
+            }
+            Pages::Collapsed | Pages::Small | Pages::Reserved => {}
         }
         Ok(mapping)
     }

@@ -1,8 +1,9 @@
 //! Memory of regions: mapped here, sealed, and mapped again, read-only, by peers of the same host.
 //!
 //! A job of one node has anonymous memory with transparent huge pages. A job with peers on this host has
-//! memfds: reserved huge pages if enough are free, else transparent ones where the system allows them
-//! for shared memory, else pages of 4 KiB and one warning that says how to get better ones. A
+//! memfds: reserved huge pages if enough are free, else transparent ones, else pages of 4 KiB and one
+//! warning that says how to get better ones. Where the system does not give transparent huge pages to
+//! shared memory by itself (the usual default), they are asked for once all pages are there. A
 //! memfd that peers may read is sealed after this node has mapped it: nobody can map it writable again,
 //! and nobody can make it shorter, so that a reader of mapped memory never takes a fault (SIGBUS).
 
@@ -28,8 +29,10 @@ const HUGE_BYTES: usize = 2 << 20;
 enum Pages {
     /// Huge pages that the administrator reserved.
     Reserved,
-    /// Huge pages if the system finds some.
+    /// Huge pages, given by the system at first use.
     Transparent,
+    /// Huge pages, made of small ones that are all touched at once.
+    Collapsed,
     /// 4 KiB.
     Small,
 }
@@ -86,9 +89,16 @@ fn pages(bytes: usize) -> Pages {
     if huge.reserved_free >= bytes.div_ceil(HUGE_BYTES) as u64 {
         return Pages::Reserved;
     }
-    if matches!(huge.shared.as_str(), "always" | "within_size" | "advise" | "force") {
-        return Pages::Transparent;
+    match huge.shared.as_str() {
+        "always" | "within_size" | "advise" | "force" => Pages::Transparent,
+        "never" => Pages::Collapsed,
+        // `deny`, or a kernel without them.
+        _ => Pages::Small,
     }
+}
+
+/// Says once how to get huge pages.
+fn warn_of_small_pages(bytes: usize) {
     static WARN: Once = Once::new();
     WARN.call_once(|| {
         tracing::warn!(
@@ -98,7 +108,6 @@ fn pages(bytes: usize) -> Pages {
             bytes.div_ceil(HUGE_BYTES)
         );
     });
-    Pages::Small
 }
 
 #[cfg(test)]
