@@ -139,6 +139,8 @@ pub struct Entry {
     wants_acquire: bool,
     wants_release: bool,
     wants_set: bool,
+    /// The intent behind the open Acquire has ended.
+    unwanted: bool,
     /// Requests of others for this key wait here.
     parked: bool,
     /// An exchange had to let a second try go first.
@@ -162,6 +164,7 @@ impl Entry {
             wants_acquire: false,
             wants_release: false,
             wants_set: false,
+            unwanted: false,
             parked: false,
             held_back: false,
             holds: 0,
@@ -318,15 +321,24 @@ impl Entry {
 
     /// Intent began: a base is wanted. The caller lists the key for its owner.
     pub fn want_acquire(&mut self) {
-        if self.base != Base::Main && !self.open(ExchangeKind::Acquire) {
+        if self.open(ExchangeKind::Acquire) {
+            self.unwanted = false;
+        } else if self.base == Base::None {
             self.wants_acquire = true;
         }
     }
 
+    /// An Acquire that is wanted cannot be sent, for want of room.
+    pub fn forget_acquire(&mut self) {
+        self.wants_acquire = false;
+    }
+
     /// Intent ended. A replica's base must not be read from here on (the caller drops or keeps it); the
-    /// owner is told. An Acquire that was not sent is forgotten. `true` if the key is now to be listed.
+    /// owner is told. An Acquire that was not sent is forgotten; a share that comes now is given back at
+    /// once. `true` if the key is now to be listed.
     pub fn want_release(&mut self) -> bool {
         self.wants_acquire = false;
+        self.unwanted = self.open(ExchangeKind::Acquire);
         if self.base != Base::Copy {
             return false;
         }
@@ -419,6 +431,7 @@ impl Entry {
     /// An Acquire is refused.
     pub fn refused(&mut self, number: u32, next: Rank, epoch: Epoch) -> bool {
         let Some(asked) = self.end(number, &[ExchangeKind::Acquire]) else { return false };
+        self.unwanted = false;
         self.corrected(asked.peer, asked.epoch, next, epoch);
         true
     }
@@ -429,7 +442,9 @@ impl Entry {
         self.learn(owner, epoch);
         self.changed();
         // Values staged meanwhile come after the row; the Set will end this node's share.
-        let usable = !self.wants_set;
+        let usable = !self.wants_set && !self.unwanted;
+        self.wants_release |= self.unwanted;
+        self.unwanted = false;
         self.base = if usable { Base::Copy } else { Base::None };
         Some(usable)
     }
@@ -442,6 +457,7 @@ impl Entry {
         self.base = Base::Main;
         (self.owner, self.epoch) = (here, epoch);
         (self.wants_set, self.wants_release, self.wants_acquire) = (false, false, false);
+        (self.unwanted, self.held_back) = (false, false);
         self.changed();
         true
     }
@@ -500,6 +516,7 @@ impl Entry {
             self.wants_acquire,
             self.wants_release,
             self.wants_set,
+            self.unwanted,
             self.parked,
             self.held_back,
             permit.is_some_and(|permit| permit.generation == self.generation),

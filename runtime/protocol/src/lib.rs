@@ -3,7 +3,9 @@
 
 pub mod entry;
 pub mod ids;
+pub mod machine;
 pub mod outbox;
+pub mod owned;
 pub mod record;
 #[doc(hidden)]
 pub mod rules;
@@ -12,7 +14,9 @@ pub mod words;
 
 pub use entry::{Entry, EntryState};
 pub use ids::{Clock, Epoch, Key, RowId, SlotId, TableId};
+pub use machine::Machine;
 pub use outbox::{Outbox, Staging};
+pub use owned::{Classic, Decision, Policy};
 pub use sterna_rdma::Rank;
 pub use storage::{Foreign, Full, Storage};
 pub use words::{DirectoryWord, MetaWord, SlotState};

@@ -72,6 +72,11 @@ pub trait Storage {
     /// Takes the next entry off the list of those that are dirty for an owner and clears its mark.
     fn next_dirty(&mut self, owner: Rank) -> Option<Self::Foreign<'_>>;
 
+    /// Starts loading what an update of this row will touch.
+    fn prefetch(&self, row: RowId) {
+        let _ = row;
+    }
+
     // Rows that are Live here.
 
     /// Epoch and version of a row that is Live here, and its slot.
@@ -97,6 +102,17 @@ pub trait Storage {
 
     /// Replaces a row's directory word. The machine has checked that it is newer.
     fn set_directory(&mut self, row: RowId, word: DirectoryWord);
+}
+
+/// What an intent says of the accesses to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Intent {
+    /// How many, 255 for that many or more, 0 if unknown.
+    pub uses: u8,
+    /// Over how many rounds, 255 for that many or more.
+    pub span: u8,
+    /// Whether some of them are pushes.
+    pub writes: bool,
 }
 
 /// A foreign key's entry and data under the entry's lock. What a worker sees is the *view*: base, then
@@ -130,8 +146,11 @@ pub trait Foreign {
     /// The open flush was not applied: it goes back in front of the accumulator.
     fn restore_flush(&mut self);
 
-    /// Writes the staged set to `out`. Returns its length and scope; `None` if `out` is too short.
-    fn write_set(&mut self, out: &mut [u8]) -> Option<(usize, SetScope)>;
+    /// What the staged set replaces.
+    fn set_scope(&self) -> SetScope;
+
+    /// Writes the staged set to `out`. Returns its length; `None` if `out` is too short.
+    fn write_set(&mut self, out: &mut [u8]) -> Option<usize>;
 
     /// The staged set is in the main copy.
     fn drop_set(&mut self);
@@ -142,6 +161,11 @@ pub trait Foreign {
 
     /// Gives the reserved slot back.
     fn unreserve(&mut self);
+
+    /// What the intent behind an Acquire says.
+    fn intent(&self) -> Intent {
+        Intent::default()
+    }
 
     /// Epoch and version of a copy that is still here and may be granted without its bytes.
     fn held(&self) -> Option<(Epoch, u64)>;

@@ -121,21 +121,21 @@ impl<'a> Grant<'a> {
 }
 
 impl Writer<'_> {
-    /// Adds a key of a Grant. `write` puts the row where it is told and returns its length and the
-    /// version it has; `None` if there is too little room. `grant.row` and `grant.version` are not
-    /// looked at; `omit` leaves the row out.
+    /// Adds a key of a Grant. `write` puts the row where it is told and returns its length, its version
+    /// and whether to leave it out; `None` if there is too little room. `grant.row`, `grant.version` and
+    /// `grant.holders` are not looked at.
     pub fn grant(
         &mut self,
         grant: &Grant<'_>,
         holders: &[Rank],
-        omit: bool,
-        write: impl FnOnce(&mut [u8]) -> Option<(usize, u64)>,
+        write: impl FnOnce(&mut [u8]) -> Option<(usize, u64, bool)>,
     ) -> bool {
         let ranks = padded(2 * holders.len());
-        let mut version = 0;
+        let (mut version, mut flags) = (0, 0);
         let fill = |body: &mut [u8]| {
-            let (row, found) = write(body.get_mut(ranks..)?)?;
+            let (row, found, omit) = write(body.get_mut(ranks..)?)?;
             version = found;
+            flags = if omit { OMITTED } else { 0 };
             body[..ranks].fill(0);
             for (place, holder) in body.chunks_exact_mut(2).zip(holders) {
                 place.copy_from_slice(&holder.0.to_le_bytes());
@@ -151,12 +151,12 @@ impl Writer<'_> {
             head[24..28].copy_from_slice(&grant.board.to_le_bytes());
             head[28..32].copy_from_slice(&row.to_le_bytes());
             head[32..34].copy_from_slice(&holders.to_le_bytes());
-            head[34..36].copy_from_slice(&(if omit { OMITTED } else { 0 }).to_le_bytes());
         };
         let start = self.at();
         let added = self.item(ITEM_BYTES, fill, item);
         if added {
             self.patch(start + 16, &version.to_le_bytes());
+            self.patch(start + 34, &flags.to_le_bytes());
         }
         added
     }
