@@ -186,6 +186,12 @@ impl Entry {
         Self { base: Base::Main, ..Self::new(here, epoch, generation) }
     }
 
+    /// A key of which there is a copy.
+    #[must_use]
+    pub fn replica(owner: Rank, epoch: Epoch, generation: u64) -> Self {
+        Self { base: Base::Copy, ..Self::new(owner, epoch, generation) }
+    }
+
     /// What the node has.
     #[must_use]
     pub fn state(&self) -> EntryState {
@@ -298,7 +304,6 @@ impl Entry {
         let current = permit.generation == self.generation || !self.rules.generation;
         match found {
             ReadFound::Row if current => return ReadVerdict::Accept,
-            // Who was asked knows better than the entry that led there.
             ReadFound::Moved { next, epoch } => {
                 self.corrected(permit.owner, permit.epoch, next, epoch);
             }
@@ -319,11 +324,12 @@ impl Entry {
         }
     }
 
-    /// Intent began: a base is wanted. The caller lists the key for its owner.
+    /// Intent began: a base is wanted (or, of a replica, the main copy). The caller lists the key for its
+    /// owner.
     pub fn want_acquire(&mut self) {
         if self.open(ExchangeKind::Acquire) {
             self.unwanted = false;
-        } else if self.base == Base::None {
+        } else if self.base != Base::Main {
             self.wants_acquire = true;
         }
     }
@@ -479,15 +485,16 @@ impl Entry {
         newer
     }
 
-    /// The node that was asked as owner since `asked_epoch` says who it is: that replaces the location
-    /// that led there, whatever its epoch, and an older one.
+    /// The node that was asked as owner since `asked_epoch` says who it is. Older news is not taken: who
+    /// was asked may be about to own the row, with the grant still on its way. Of the same age is the
+    /// answer of a node that knows nothing; it names the home, which does.
     fn corrected(&mut self, asked: Rank, asked_epoch: Epoch, next: Rank, epoch: Epoch) {
-        let led_there = self.owner == asked && self.epoch == asked_epoch;
-        if self.base == Base::Main || !led_there || (next, epoch) == (asked, asked_epoch) {
-            self.learn(next, epoch);
-        } else {
-            (self.owner, self.epoch) = (next, epoch);
+        let led_there = (self.owner, self.epoch) == (asked, asked_epoch);
+        if self.base != Base::Main && led_there && epoch == asked_epoch && next != asked {
+            self.owner = next;
             self.changed();
+        } else {
+            self.learn(next, epoch);
         }
     }
 

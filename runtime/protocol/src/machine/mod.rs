@@ -217,6 +217,11 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         &self.holders
     }
 
+    /// Lists a node as holder of a row that is Live here.
+    pub fn adopt_holder(&mut self, row: RowId, holder: Rank) {
+        self.holders.insert(row, holder);
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn counters(&self) -> MachineCounters {
@@ -306,6 +311,22 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         Ok(())
     }
 
+    /// Serves what is parked for one row, after a worker's READ has found where it is now.
+    ///
+    /// # Errors
+    /// As [`Machine::settle`].
+    pub fn settle_row<S: Storage<Place = K>>(
+        &mut self,
+        row: RowId,
+        store: &mut S,
+        out: &mut dyn Outbox,
+    ) -> Result<(), PeerFault> {
+        if !self.parked.is_empty() {
+            self.unpark.push(row);
+        }
+        self.served(store, out)
+    }
+
     /// Whether there is something that [`Machine::settle`] has to come back for: an answer or a row's
     /// new place that a link has not taken, or a request that waits for a writer.
     #[must_use]
@@ -339,6 +360,41 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     #[must_use]
     pub fn unanswered(&self, peer: Rank) -> usize {
         self.peers[peer.index()].requests.len()
+    }
+
+    /// All that decides what the machine does next, apart from the numbers of requests: what an
+    /// exhaustive exploration tells states apart by.
+    #[doc(hidden)]
+    pub fn fingerprint(&self, out: &mut Vec<u8>) {
+        use std::hash::{Hash, Hasher};
+        struct Bytes<'a>(&'a mut Vec<u8>);
+        impl Hasher for Bytes<'_> {
+            fn write(&mut self, bytes: &[u8]) {
+                self.0.extend_from_slice(bytes);
+            }
+            fn finish(&self) -> u64 {
+                0
+            }
+        }
+        for parked in &self.parked {
+            parked.hash(&mut Bytes(out));
+        }
+        out.push(0xFF);
+        for peer in &self.peers {
+            for owed in &peer.owed {
+                (owed.count, owed.open, &owed.nacks).hash(&mut Bytes(out));
+            }
+            out.push(0xFE);
+            out.push(peer.requests.iter().map(|request| request.kind as u8 + 1).sum());
+        }
+        self.undisclosed.hash(&mut Bytes(out));
+        self.holders.hash(&mut Bytes(out));
+    }
+
+    /// Gives the next request this number again, where at most one is open.
+    #[doc(hidden)]
+    pub fn renumber(&mut self, number: u32) {
+        self.next_number = number;
     }
 
     /// Lists an entry for its owner if the engine has something to do for it.
