@@ -14,7 +14,7 @@ struct SimCluster {
 }
 
 impl Cluster for SimCluster {
-    const SEEDS: std::ops::Range<u64> = 0..8;
+    const SEEDS: std::ops::Range<u64> = 0..12;
 
     fn start(nodes: usize, seed: u64) -> Self {
         // Rings of all kinds: short in bytes, short in records, ample.
