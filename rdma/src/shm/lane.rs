@@ -103,7 +103,7 @@ impl ReadLane for ShmLane {
         let Some(peer) = self.peers.index_of(rank) else {
             return Err(FabricError::UnknownRegion { peer: rank, region });
         };
-        if self.peers.at(peer).standing() == Standing::Lost {
+        if self.peers.at(peer).standing() >= Standing::Cut {
             return Err(self.peers.at(peer).lost_error());
         }
         let Some(mapping) = self.mapping(peer, region) else {
@@ -136,7 +136,7 @@ impl ReadLane for ShmLane {
             self.prefetch(SHM_PREFETCH_READS - 1);
             count += 1;
             let peer: &Peer = self.peers.at(peer as usize);
-            if peer.standing() == Standing::Lost {
+            if peer.standing() >= Standing::Cut {
                 done(Completion { token, result: Err(peer.lost_error()) });
                 continue;
             }

@@ -119,11 +119,6 @@ impl ShmProvider {
         Ok(provider)
     }
 
-    /// How many tokens a provider with so many peers uses.
-    pub(crate) const fn tokens(peers: usize) -> usize {
-        1 + peers
-    }
-
     /// The bell has the first token, the peers' sockets the following ones.
     fn register(&self) -> std::io::Result<()> {
         let sockets = self.table.peers.iter().map(|peer| peer.socket.as_fd());
