@@ -1,6 +1,11 @@
 //! Local access against bare copies and additions on the same memory, A and B by turns in one run.
 //!
-//! `cargo run --release -p sterna-store --example store_bench [-- seconds per figure]`
+//! `cargo run --release -p sterna-store --example store_bench [-- seconds per figure [wide|hot|foreign]]`
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "figures to be printed, and keys of tables that fit into memory"
+)]
 
 use std::hint::black_box;
 use std::sync::Mutex;
@@ -51,12 +56,11 @@ impl Random {
     }
 }
 
+/// A name and what it does with the keys of a call.
+type Variant<'a> = (&'a str, &'a mut dyn FnMut(&[Key]));
+
 /// Runs each variant by turns and gives the median nanoseconds per key of each.
-fn alternate(
-    time: Duration,
-    variants: &mut [(&str, &mut dyn FnMut(&[Key]))],
-    keys: &[Key],
-) -> Vec<f64> {
+fn alternate(time: Duration, variants: &mut [Variant<'_>], keys: &[Key]) -> Vec<f64> {
     let mut figures = vec![Vec::new(); variants.len()];
     let end = Instant::now() + time * u32::try_from(variants.len()).unwrap();
     while Instant::now() < end {
@@ -79,7 +83,7 @@ fn alternate(
     result
 }
 
-/// The same rows without header checks, locks or arithmetic on keys: pointers are looked up first.
+/// The same rows without header checks, locks or placement: the key is taken for the slot.
 fn bare<'a>(
     table: &'a RowTable,
     dim: usize,
@@ -88,18 +92,19 @@ fn bare<'a>(
 ) -> impl FnMut(&[Key]) + 'a {
     let mut rows = Vec::with_capacity(CALL);
     let lines = (dim * 4).div_ceil(64) + 1;
-    let places: Vec<usize> = (0..table.placement().keys())
-        .map(|key| {
-            let slot = SlotId(key as u32);
-            let place = table.shape().place(slot);
-            table.arena().chunk(place.chunk).unwrap().base().as_ptr() as usize + place.offset + 16
-        })
+    let chunks: Vec<*mut u8> = (0..table.arena().chunks())
+        .map(|chunk| table.arena().chunk(chunk).unwrap().base().as_ptr())
         .collect();
     move |keys| {
         rows.clear();
-        rows.extend(keys.iter().map(|key| places[key.0 as usize] as *mut f32));
+        rows.extend(keys.iter().map(|key| {
+            let place = table.shape().place(SlotId(key.0 as u32));
+            chunks[place.chunk].wrapping_add(place.offset + 16).cast::<f32>()
+        }));
         let fetch = |row: *mut f32| {
-            (0..lines).for_each(|line| prefetch_line(row.cast::<u8>().wrapping_add(64 * line)))
+            for line in 0..lines {
+                prefetch_line(row.cast::<u8>().wrapping_add(64 * line));
+            }
         };
         rows.iter().take(ahead).for_each(|&row| fetch(row));
         for at in 0..rows.len() {
@@ -117,7 +122,7 @@ fn wide(name: &str, keys: u64, dim: usize, touched: u64, time: Duration) {
     let table = table(keys, &shape);
     println!(
         "{name}: {keys} rows of {dim} floats, calls of {CALL} keys of {touched}, {} MiB",
-        keys as usize * table.shape().slot_bytes() >> 20
+        (keys as usize * table.shape().slot_bytes()) >> 20
     );
     let mut random = Random(1);
     let subset: Vec<u64> = (0..touched).map(|_| random.below(keys)).collect();
@@ -281,11 +286,19 @@ fn main() {
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1.0);
     let time = Duration::from_secs_f64(seconds);
     println!("{:?}, seed 1, {seconds} s per figure", sterna_kernels::instruction_set());
-    wide("1 GiB", (1 << 30) / 512, 128, 1 << 21, time);
-    wide("adapm 8.2", 1_000_000, 16, 65_536, time);
-    for dim in [16, 128] {
-        hot(dim, Optimizer::sgd(0.1), time);
-        hot(dim, Optimizer::adagrad(0.1), time);
+    let part = std::env::args().nth(2).unwrap_or_default();
+    let wanted = |name: &str| part.is_empty() || part == name;
+    if wanted("wide") {
+        wide("1 GiB", (1 << 30) / 512, 128, 1 << 21, time);
+        wide("adapm 8.2", 1_000_000, 16, 65_536, time);
     }
-    foreign(time);
+    if wanted("hot") {
+        for dim in [16, 128] {
+            hot(dim, Optimizer::sgd(0.1), time);
+            hot(dim, Optimizer::adagrad(0.1), time);
+        }
+    }
+    if wanted("foreign") {
+        foreign(time);
+    }
 }

@@ -177,6 +177,15 @@ impl HotRows {
         let Some(at) = self.replica_of(key) else {
             return self.push_slot(slot, key, change, floats);
         };
+        if self.push_private(at, change, floats) >= PUSHES_MAX {
+            // A busy slot is no trouble: the next push tries again.
+            let _ = self.fold(at, slot, Patience::NONE, false, away);
+        }
+        Ok(())
+    }
+
+    /// Changes a private copy and gives how many pushes its update holds.
+    fn push_private(&mut self, at: usize, change: Change, floats: &[f32]) -> u32 {
         let replica = &mut self.replicas[at];
         let mut update = Update::in_block(&self.shape, &mut replica.update);
         match change {
@@ -188,11 +197,7 @@ impl HotRows {
         }
         replica.pushes += 1;
         self.counts.pushes += 1;
-        if replica.pushes >= PUSHES_MAX {
-            // A busy slot is no trouble: the next push tries again.
-            let _ = self.fold(at, slot, Patience::NONE, false, away);
-        }
-        Ok(())
+        replica.pushes
     }
 
     /// Folds the private copy of a key, if there is one, and gives it up.
@@ -242,8 +247,9 @@ impl HotRows {
         (watch.key == key.0 && watch.replica != NO_REPLICA).then_some(usize::from(watch.replica))
     }
 
-    /// Changes the slot and looks whether others do so, too.
-    #[inline]
+    /// Changes the slot and looks whether others do so, too. All that can be done before the writer bit
+    /// is taken or after it is given back is done then: what stands behind a locked instruction waits.
+    #[inline(always)]
     fn push_slot(
         &mut self,
         slot: Option<Slot<'_>>,
@@ -251,18 +257,14 @@ impl HotRows {
         change: Change,
         floats: &[f32],
     ) -> Result<(), SlotError> {
+        let watch = &mut self.watches[place(key)];
         let mut guard = slot.ok_or(SlotError::Elsewhere)?.lock(key, Patience::WORKER)?;
         guard.edit(|row| change.apply(&self.shape, row, floats));
         let (before, after) = (guard.meta().version(), guard.meta().bumped().version());
-        let watch = &mut self.watches[place(key)];
-        if watch.key != key.0 {
-            if watch.replica == NO_REPLICA {
-                *watch = Watch { key: key.0, version: after, replica: NO_REPLICA };
-            }
-        } else if watch.version == before {
-            watch.version = after;
-        } else {
+        if watch.key == key.0 && watch.version != before {
             self.make(key, &guard);
+        } else if watch.replica == NO_REPLICA {
+            (watch.key, watch.version) = (key.0, after);
         }
         guard.commit();
         Ok(())
@@ -286,6 +288,7 @@ impl HotRows {
 
     /// Puts the composed update of a replica into its slot. The copy is kept, fresh, if others have
     /// pushed since the last fold and the caller does not want it gone.
+    #[inline(never)]
     fn fold(
         &mut self,
         at: usize,

@@ -28,13 +28,6 @@ const AHEAD_BYTES: usize = 2048;
 /// Directory words in one chunk at most.
 const DIRECTORY_CHUNK_BYTES: usize = 64 << 20;
 
-/// What a batch does with a key: asks for its lines, some keys later works on it.
-enum Visit<'a> {
-    Fetch(Slot<'a>, Key),
-    /// The key's place in the batch and its slot, if it is at home here and the memory is there.
-    Work(u32, Option<Slot<'a>>, Key),
-}
-
 /// A key of a batch that was not served here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
@@ -230,17 +223,16 @@ impl RowTable {
         missed: &mut Vec<Missed>,
     ) -> Result<(), WrongLength> {
         self.check_rows(keys.len(), floats, out.len())?;
-        let mut out = out.chunks_exact_mut(floats);
-        self.each(keys, self.ahead_read, |visit| match visit {
-            Visit::Fetch(slot, _) => slot.prefetch_read(floats),
-            Visit::Work(index, slot, key) => {
+        self.each(
+            keys,
+            self.ahead_read,
+            (out.chunks_exact_mut(floats), missed),
+            |_, slot, _| slot.prefetch_read(floats),
+            |(out, missed), index, slot, key| {
                 let row = out.next().expect("as many as keys");
-                let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
-                if let Err(why) = read {
-                    missed.push(Missed { index, why });
-                }
-            }
-        });
+                read_or_miss(index, slot, key, row, missed);
+            },
+        );
         Ok(())
     }
 
@@ -253,9 +245,12 @@ impl RowTable {
         missed: &mut Vec<Missed>,
         mut work: impl FnMut(usize, RowPtr),
     ) {
-        self.each(keys, self.ahead_write, |visit| match visit {
-            Visit::Fetch(slot, _) => slot.prefetch_write(),
-            Visit::Work(index, slot, key) => {
+        self.each(
+            keys,
+            self.ahead_write,
+            missed,
+            |_, slot, _| slot.prefetch_write(),
+            |missed, index, slot, key| {
                 let slot = slot.ok_or(SlotError::Elsewhere);
                 match slot.and_then(|slot| slot.lock(key, patience)) {
                     Ok(mut guard) => {
@@ -264,8 +259,8 @@ impl RowTable {
                     }
                     Err(why) => missed.push(Missed { index, why }),
                 }
-            }
-        });
+            },
+        );
     }
 
     /// As [`RowTable::pull_batch`], with a worker's private copies before the slots. An update that
@@ -286,28 +281,26 @@ impl RowTable {
             return self.pull_batch(keys, floats, out, missed);
         }
         self.check_rows(keys.len(), floats, out.len())?;
-        let mut out = out.chunks_exact_mut(floats);
-        self.each(keys, self.ahead_read, |visit| match visit {
-            Visit::Fetch(slot, key) => {
+        self.each(
+            keys,
+            self.ahead_read,
+            (hot, out.chunks_exact_mut(floats), missed),
+            |(hot, ..), slot, key| {
                 if !hot.holds(key) {
                     slot.prefetch_read(floats);
                 }
-            }
-            Visit::Work(index, slot, key) => {
+            },
+            |(hot, out, missed), index, slot, key| {
                 let row = out.next().expect("as many as keys");
                 if hot.stale(key) {
                     // If the slot is busy, the copy stays and serves this pull, too.
                     let _ = hot.drop_key(slot, key, Patience::NONE, &mut away);
                 }
-                if hot.pull(key, row) {
-                    return;
+                if !hot.pull(key, row) {
+                    read_or_miss(index, slot, key, row, missed);
                 }
-                let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
-                if let Err(why) = read {
-                    missed.push(Missed { index, why });
-                }
-            }
-        });
+            },
+        );
         Ok(())
     }
 
@@ -328,20 +321,22 @@ impl RowTable {
     ) -> Result<(), WrongLength> {
         let dim = self.shape().dim();
         self.check_rows(keys.len(), dim, floats.len())?;
-        let mut floats = floats.chunks_exact(dim);
-        self.each(keys, self.ahead_write, |visit| match visit {
-            Visit::Fetch(slot, key) => {
+        self.each(
+            keys,
+            self.ahead_write,
+            (hot, floats.chunks_exact(dim), missed),
+            |(hot, ..), slot, key| {
                 if hot.touches_slot(key) {
                     slot.prefetch_write();
                 }
-            }
-            Visit::Work(index, slot, key) => {
+            },
+            |(hot, floats, missed), index, slot, key| {
                 let floats = floats.next().expect("as many as keys");
                 if let Err(why) = hot.push(slot, key, change, floats, &mut away) {
                     missed.push(Missed { index, why });
                 }
-            }
-        });
+            },
+        );
         Ok(())
     }
 
@@ -354,31 +349,49 @@ impl RowTable {
         }
     }
 
-    /// Visits the home slots of keys in order; each is fetched `ahead` slots before its work.
+    /// Visits the home slots of keys in order, with `state` for both: `fetch` asks for the lines of a
+    /// slot, `ahead` slots later `work` gets it and its key's place in the batch (no slot if the key
+    /// is not at home here or its memory not there).
     #[inline]
-    fn each<'a>(&'a self, keys: &[Key], ahead: usize, mut visit: impl FnMut(Visit<'a>)) {
+    fn each<'a, S>(
+        &'a self,
+        keys: &[Key],
+        ahead: usize,
+        mut state: S,
+        fetch: impl Fn(&mut S, Slot<'a>, Key),
+        mut work: impl FnMut(&mut S, u32, Option<Slot<'a>>, Key),
+    ) {
         let mut slots: [Option<Slot<'a>>; GROUP] = [None; GROUP];
         let mut index = 0_u32;
         for group in keys.chunks(GROUP) {
             for (slot, &key) in slots.iter_mut().zip(group) {
                 *slot = self.home_slot(key);
             }
-            for (slot, &key) in slots.iter().zip(group).take(ahead) {
-                if let Some(slot) = slot {
-                    visit(Visit::Fetch(*slot, key));
-                }
-            }
-            for (at, (&slot, &key)) in slots.iter().zip(group).enumerate() {
-                let next = at + ahead;
-                if next < group.len()
-                    && let Some(slot) = slots[next]
+            for step in 0..group.len() + ahead {
+                if step < group.len()
+                    && let Some(slot) = slots[step]
                 {
-                    visit(Visit::Fetch(slot, group[next]));
+                    fetch(&mut state, slot, group[step]);
                 }
-                visit(Visit::Work(index, slot, key));
-                index += 1;
+                if let Some(at) = step.checked_sub(ahead) {
+                    work(&mut state, index, slots[at], group[at]);
+                    index += 1;
+                }
             }
         }
+    }
+}
+
+fn read_or_miss(
+    index: u32,
+    slot: Option<Slot<'_>>,
+    key: Key,
+    row: &mut [f32],
+    missed: &mut Vec<Missed>,
+) {
+    let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
+    if let Err(why) = read {
+        missed.push(Missed { index, why });
     }
 }
 
