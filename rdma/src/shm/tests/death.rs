@@ -1,7 +1,7 @@
 //! A process is killed in the middle of its work.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use super::nodes::{LIMIT, Node, new_key};
 use crate::error::{FabricError, SendError};
@@ -15,6 +15,10 @@ const TOKEN: &str = "STERNA_TEST_DEATH_TOKEN";
 
 /// Records that the child has published before it waits for its end.
 const RECORDS: u32 = 1000;
+
+/// What the first word of the child's region says.
+const BEGUN: u64 = 77;
+const ALL_PUBLISHED: u64 = 78;
 
 /// Ends the child with the test, however that ends.
 struct Ends(Child);
@@ -35,11 +39,14 @@ fn the_process_that_is_killed() {
     let node = Node::join(&key, 1, 2, LIMIT).expect("the parent is there");
     let (rows, token) = node.export(0, 1 << 16);
     // SAFETY: inside the mapping; a single word.
-    unsafe { rows.base().cast::<u64>().write_volatile(77) };
+    unsafe { rows.base().cast::<u64>().write_volatile(BEGUN) };
     node.send(0, &token.to_bytes());
     for number in 0..RECORDS {
         node.send(0, &number.to_le_bytes());
     }
+    // Says that all is published, where the parent reads it without taking a record.
+    // SAFETY: as above.
+    unsafe { rows.base().cast::<u64>().write_volatile(ALL_PUBLISHED) };
     std::thread::sleep(LIMIT);
 }
 
@@ -59,15 +66,15 @@ fn what_a_killed_process_has_published_arrives_then_its_loss_once() {
     node.provider.import(Rank(1), &token).expect("exported before");
     let mut lane = node.provider.open_lane().expect("little memory");
     let read = Read { peer: Rank(1), region: token.id, offset: 0, len: 512, token: 1 };
-    lane.post(read).expect("imported");
-    let mut first_word = 0;
-    lane.poll(&mut |done| first_word = done.result.expect("alive").head_before[0])
-        .expect("no fault");
-    assert_eq!(first_word, 77);
-
-    // Sees that all is published, but takes nothing before the process has ended.
-    node.until("the records", |node| node.inbox.records.len() >= 10);
-    std::thread::sleep(Duration::from_millis(20));
+    let mut first_word = BEGUN;
+    let deadline = Instant::now() + LIMIT;
+    while first_word != ALL_PUBLISHED {
+        assert!(first_word == BEGUN && Instant::now() < deadline, "the child is stuck");
+        lane.post(read).expect("imported");
+        lane.poll(&mut |done| first_word = done.result.expect("alive").head_before[0])
+            .expect("no fault");
+    }
+    // All but the first few records are still in the ring when the process ends.
     child.0.kill().expect("it lives");
     child.0.wait().expect("it ends");
     // Its memory is still mapped: a read that was on its way harms nobody.
@@ -80,8 +87,7 @@ fn what_a_killed_process_has_published_arrives_then_its_loss_once() {
         .iter()
         .map(|(_, record)| u32::from_le_bytes(record.as_slice().try_into().expect("4 bytes")))
         .collect();
-    let expected: Vec<u32> = (0..u32::try_from(numbers.len()).expect("few")).collect();
-    assert_eq!(numbers, expected, "in order, none twice, none left out");
+    assert_eq!(numbers, (0..RECORDS).collect::<Vec<_>>(), "in order, none twice, none left out");
 
     let lost = |error: FabricError| matches!(error, FabricError::PeerLost { peer: Rank(1), .. });
     lane.poll(&mut |done| assert!(done.result.is_err_and(lost))).expect("not a fault of this node");
