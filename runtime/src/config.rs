@@ -14,11 +14,13 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Whether to pin workers to CPUs when there are enough of them.
     pub pin: bool,
+    /// Memory for updates on their way to other nodes, in bytes; pushes wait when it is used up.
+    pub update_bytes_max: usize,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { workers: 1, seed: 0, pin: true }
+        Self { workers: 1, seed: 0, pin: true, update_bytes_max: 512 << 20 }
     }
 }
 

@@ -26,6 +26,7 @@ mod keys;
 mod meeting;
 pub mod metrics;
 mod node;
+mod remote;
 mod table;
 mod worker;
 
@@ -35,5 +36,6 @@ pub use metrics::{REPORT_VERSION, Report};
 pub use node::{Node, Stopper, TABLES_MAX};
 pub use sterna_kernels::{Init, Optimizer};
 pub use sterna_protocol::{Clock, Rank};
+pub use sterna_rdma::{FabricConfig, ProviderChoice};
 pub use table::{Table, TableSpec};
 pub use worker::Worker;

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
-use sterna_protocol::{Key, Rank, TableId};
+use sterna_protocol::{Key, Rank, SlotId, TableId};
 use sterna_rdma::topology::{PinPlan, Topology};
-use sterna_rdma::{Region, RegionSpec, Rights};
-use sterna_store::{ChunkError, ChunkMemory, PartitionMap, Placement, RowTable};
+use sterna_rdma::{Fabric, FabricConfig, Region, RegionSpec, RegionToken, Rights};
+use sterna_store::{BlockPool, Budget, ChunkError, ChunkMemory, PartitionMap, Placement, RowTable};
 
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
 use crate::metrics::{Metrics, Report};
+use crate::remote::{PeerChunks, Remote};
 use crate::table::{Table, TableSpec, TableState, slot_shape};
 use crate::worker::Worker;
 
@@ -22,8 +24,11 @@ pub const TABLES_MAX: usize = 1024;
 /// Keys between two looks at whether the job is to stop, while rows are filled.
 const FILL_KEYS: usize = 1024;
 
-/// A node. Dropping it ends it; its workers keep what they need until they are dropped.
-pub struct Node(Arc<NodeState>);
+/// A node. End it with [`Node::shutdown`]; one that is dropped before leaves its peers in the lurch.
+pub struct Node {
+    state: Arc<NodeState>,
+    engine: Option<JoinHandle<()>>,
+}
 
 pub(crate) struct NodeState {
     config: NodeConfig,
@@ -35,96 +40,195 @@ pub(crate) struct NodeState {
     map: PartitionMap,
     tables: Mutex<Vec<Table>>,
     taken: Mutex<Vec<bool>>,
-    pub(crate) meeting: Meeting,
+    pub(crate) meeting: Arc<Meeting>,
+    pub(crate) remote: Option<Arc<Remote>>,
+    fabric: Arc<dyn Fabric>,
+    budget: Arc<Budget>,
     metrics: Mutex<Metrics>,
-    stop: AtomicBool,
-    regions: AtomicUsize,
+    stop: Arc<AtomicBool>,
 }
 
 impl Node {
-    /// Starts a node.
+    /// Starts a job of one node: no sockets, no further threads.
     ///
     /// # Errors
     /// For settings that cannot work.
     pub fn start(config: NodeConfig) -> Result<Self> {
-        static NODES: AtomicUsize = AtomicUsize::new(0);
+        Self::join(config, FabricConfig::single())
+    }
+
+    /// Joins the job that the environment describes (`STERNA_RANK`, .. as `sterna launch` sets them, or what torchrun, Open MPI,
+    /// PMI and Slurm set); without any it is a job of one node.
+    ///
+    /// # Errors
+    /// For settings that cannot work, and as [`Node::join`].
+    pub fn from_env(config: NodeConfig) -> Result<Self> {
+        Self::join(config, FabricConfig::from_env()?)
+    }
+
+    /// Joins a job.
+    ///
+    /// # Errors
+    /// For settings that cannot work, or nodes that do not come in time.
+    pub fn join(config: NodeConfig, fabric: FabricConfig) -> Result<Self> {
         config.validate()?;
+        let local = (fabric.local_rank.unwrap_or(0), fabric.local_size.unwrap_or(1));
+        let fabric = sterna_rdma::job::open(fabric)?;
+        Self::over(config, fabric, local)
+    }
+
+    /// A node over a fabric that is open already; `local` is its number among the nodes of its host, and theirs.
+    fn over(config: NodeConfig, fabric: Arc<dyn Fabric>, local: (usize, usize)) -> Result<Self> {
+        static NODES: AtomicUsize = AtomicUsize::new(0);
         let topology = Topology::read();
-        let plan = if config.pin {
-            PinPlan::new(&topology, config.workers, 0, 1)
-        } else {
-            PinPlan::default()
+        let plan = PinPlan::new(&topology, config.workers, local.0, local.1);
+        let may_spin = plan.may_spin;
+        let plan = if config.pin { plan } else { PinPlan::default() };
+        let meeting = Arc::new(Meeting::new(config.workers));
+        let stop = Arc::new(AtomicBool::new(false));
+        let size = fabric.size();
+        let remote = (size > 1).then(|| {
+            let (meeting, stop) = (Arc::clone(&meeting), Arc::clone(&stop));
+            Remote::new(Arc::clone(&fabric), meeting, stop, config.update_bytes_max)
+        });
+        let engine = match &remote {
+            None => None,
+            Some(remote) => {
+                let (remote, cpu) = (Arc::clone(remote), plan.engine);
+                let thread = std::thread::Builder::new().name("sterna-engine".to_owned());
+                let run = move || {
+                    if let Some(cpu) = cpu {
+                        let _ = sterna_rdma::topology::pin_current_thread(cpu);
+                    }
+                    remote.run_engine(may_spin);
+                };
+                let failed = |error| Error::Config(format!("starting the engine: {error}"));
+                Some(thread.spawn(run).map_err(failed)?)
+            }
         };
-        Ok(Self(Arc::new(NodeState {
+        let budget =
+            remote.as_ref().map_or_else(|| Budget::new(0), |remote| Arc::clone(&remote.budget));
+        let state = Arc::new(NodeState {
             number: NODES.fetch_add(1, Ordering::Relaxed),
-            rank: Rank(0),
-            size: 1,
-            map: PartitionMap::even(1),
+            rank: fabric.rank(),
+            size,
+            map: PartitionMap::even(size),
             tables: Mutex::default(),
             taken: Mutex::new(vec![false; config.workers]),
-            meeting: Meeting::new(config.workers),
             metrics: Mutex::new(Metrics::new()),
-            stop: AtomicBool::new(false),
-            regions: AtomicUsize::new(0),
+            budget,
+            meeting,
+            remote,
+            fabric,
+            stop,
             topology,
             plan,
             config,
-        })))
+        });
+        Ok(Self { state, engine })
+    }
+
+    /// Ends the node: waits until all nodes of the job have called it, then leaves. Drop the workers first.
+    ///
+    /// # Errors
+    /// If a peer was lost before.
+    pub fn shutdown(self) -> Result<()> {
+        match &self.state.remote {
+            Some(remote) => remote.all_reduce(&mut []),
+            None => Ok(()),
+        }
     }
 
     /// This node's number in the job.
     #[must_use]
     pub fn rank(&self) -> Rank {
-        self.0.rank
+        self.state.rank
     }
 
     /// Number of nodes in the job.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0.size
+        self.state.size
     }
 
     /// Number of workers of each node.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.0.config.workers
+        self.state.config.workers
     }
 
     /// One line: what was found and chosen.
     #[must_use]
     pub fn describe(&self) -> String {
+        let fabric = self.state.fabric.describe();
+        let separator = if fabric.is_empty() { "" } else { "; " };
         format!(
-            "{} of {}: {}; {}; vector code {}",
+            "{} of {}: {}; {}; vector code {}{separator}{fabric}",
             self.rank(),
             self.size(),
-            self.0.topology,
-            self.0.plan,
+            self.state.topology,
+            self.state.plan,
             sterna_kernels::instruction_set().name()
         )
+    }
+
+    /// How nodes exchange bytes: `none` for a job of one node, else the providers in use.
+    #[must_use]
+    pub fn fabric_name(&self) -> String {
+        let mut names: Vec<&str> = (0..self.size())
+            .map(Rank::from_index)
+            .filter(|&peer| peer != self.rank())
+            .map(|peer| self.state.fabric.provider(peer).name())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() { "none".to_owned() } else { names.join("+") }
     }
 
     /// Makes a table. All nodes call it with the same specification, in the same order.
     ///
     /// # Errors
-    /// For a specification that cannot work, a name that exists, or too little memory.
+    /// For a specification that cannot work or differs between nodes, a name that exists, or too little memory.
     pub fn create_table(&self, spec: TableSpec) -> Result<Table> {
         spec.validate()?;
         let fault = |reason: String| Error::Table { table: spec.name.clone(), reason };
-        let mut tables = lock(&self.0.tables);
+        let mut tables = lock(&self.state.tables);
         if tables.iter().any(|table| table.name() == spec.name) {
             return Err(fault("a table of this name exists".to_owned()));
         }
         let number = u16::try_from(tables.len()).ok().filter(|&n| usize::from(n) < TABLES_MAX);
         let id = TableId(number.ok_or_else(|| fault(format!("there are {TABLES_MAX} already")))?);
         let placement =
-            Placement::new(spec.keys, &self.0.map).map_err(|error| fault(error.to_string()))?;
-        let most = (0..self.0.size).map(|rank| placement.slots(Rank::from_index(rank))).max();
-        let shape = slot_shape(&spec, most.expect("a job has nodes"))?;
-        let rows = RowTable::new(id, self.0.rank, placement, shape, 0);
-        rows.allocate(|bytes| self.0.chunk(bytes))?;
-        let table =
-            Table(Arc::new(TableState { shape: spec.shape(), node: self.0.number, rows, spec }));
-        self.0.fill(&table);
+            Placement::new(spec.keys, &self.state.map).map_err(|error| fault(error.to_string()))?;
+        let slots: Vec<u32> =
+            (0..self.state.size).map(|rank| placement.slots(Rank::from_index(rank))).collect();
+        let shape = slot_shape(&spec, slots.iter().copied().max().expect("a job has nodes"))?;
+        let rows = RowTable::new(id, self.state.rank, placement, shape, 0);
+        rows.allocate(|bytes| self.state.chunk(bytes))?;
+        self.state.fill(&rows, &spec);
+        let peers = match &self.state.remote {
+            None => PeerChunks::default(),
+            Some(remote) => {
+                let tokens = self.state.export(&rows)?;
+                let expected: Vec<usize> =
+                    slots.iter().map(|&slots| shape.chunks_for(slots)).collect();
+                let definition = format!("{spec:?} seed {}", self.state.config.seed);
+                remote.exchange_chunks((id, &spec.name, &definition), &tokens, &expected)?
+            }
+        };
+        let table = Table(Arc::new(TableState {
+            pool: BlockPool::new(Arc::clone(&self.state.budget), spec.shape().block_len()),
+            shape: spec.shape(),
+            node: self.state.number,
+            rows,
+            peers,
+            spec,
+        }));
+        if let Some(remote) = &self.state.remote {
+            remote.add_table(table.clone());
+            // Nobody uses the table before all know it.
+            remote.all_reduce(&mut [])?;
+        }
         tables.push(table.clone());
         Ok(table)
     }
@@ -135,12 +239,12 @@ impl Node {
     /// If there is no such worker or it was taken before.
     pub fn worker(&self, index: usize) -> Result<Worker> {
         let fault = |reason: &str| Err(Error::Worker { index, reason: reason.to_owned() });
-        match lock(&self.0.taken).get_mut(index) {
+        match lock(&self.state.taken).get_mut(index) {
             None => fault("the node has fewer workers"),
             Some(true) => fault("it was taken before"),
             Some(taken) => {
                 *taken = true;
-                Ok(Worker::new(Arc::clone(&self.0), index))
+                Worker::new(Arc::clone(&self.state), index)
             }
         }
     }
@@ -148,19 +252,19 @@ impl Node {
     /// Asks all workers of the job to stop at their next look ([`Worker::stop_requested`]). Safe to call from a signal's
     /// thread, more than once.
     pub fn request_stop(&self) {
-        self.0.stop.store(true, Ordering::SeqCst);
+        self.state.request_stop();
     }
 
     /// A handle for asking the job to stop, for another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::clone(&self.0))
+        Stopper(Arc::clone(&self.state))
     }
 
     /// What the node's workers have measured, as far as they handed it over: at each barrier, sum and flush, and at their end.
     #[must_use]
     pub fn report(&self) -> Report {
-        let mut report = Report::of(&lock(&self.0.metrics), self.0.size);
+        let mut report = Report::of(&lock(&self.state.metrics), self.state.size);
         let process = crate::metrics::process_cpu().as_secs_f64();
         report.cpu_seconds.insert("process".to_owned(), process);
         report
@@ -174,7 +278,7 @@ pub struct Stopper(Arc<NodeState>);
 impl Stopper {
     /// As [`Node::request_stop`].
     pub fn request_stop(&self) {
-        self.0.stop.store(true, Ordering::SeqCst);
+        self.0.request_stop();
     }
 }
 
@@ -207,32 +311,56 @@ impl NodeState {
         lock(&self.metrics).merge(metrics);
     }
 
+    fn request_stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(remote) = &self.remote {
+            remote.tell_stop();
+        }
+    }
+
     fn chunk(&self, bytes: usize) -> Result<ChunkMemory> {
-        let number = self.regions.fetch_add(1, Ordering::Relaxed);
-        let id = sterna_rdma::RegionId(u32::try_from(number).expect("below 2^32 regions"));
-        let spec = RegionSpec { name: "sterna-rows", bytes, rights: Rights::Read };
-        let region = Arc::new(sterna_rdma::memory::allocate(spec, id, self.size > 1)?);
-        Ok(chunk_of(region))
+        let spec = RegionSpec { name: "rows", bytes, rights: Rights::Read };
+        Ok(chunk_of(self.fabric.allocate(spec)?))
+    }
+
+    /// Makes the chunks of rows reachable for peers.
+    fn export(&self, rows: &RowTable) -> Result<Vec<RegionToken>> {
+        let chunks = (0..rows.arena().chunks()).map(|index| {
+            let memory = rows.arena().chunk(index).expect("a chunk of the arena");
+            let region = Arc::clone(memory.keep()).downcast::<Region>();
+            Ok(self.fabric.export(&region.expect("chunks are regions"))?)
+        });
+        chunks.collect()
     }
 
     /// Gives all home keys their first rows.
-    fn fill(&self, table: &Table) {
-        let state = &table.0;
-        let keys: Vec<_> = state.rows.placement().keys_at(self.rank).collect();
-        let fill = |part: &[(sterna_protocol::SlotId, Key)]| {
-            let mut row = vec![0.0; state.shape.row_len()];
+    fn fill(&self, rows: &RowTable, spec: &TableSpec) {
+        let keys: Vec<_> = rows.placement().keys_at(self.rank).collect();
+        let shape = spec.shape();
+        let fill = |part: &[(SlotId, Key)]| {
+            let mut row = vec![0.0; shape.row_len()];
             for &(slot, key) in part {
-                let init = state.spec.init;
-                init.fill_row(&state.shape, self.config.seed, table.id().0, key.0, &mut row);
-                state.rows.install(slot, key, &row);
+                spec.init.fill_row(&shape, self.config.seed, rows.id().0, key.0, &mut row);
+                rows.install(slot, key, &row);
             }
         };
         let threads = self.topology.parallelism().min(keys.len() / FILL_KEYS).max(1);
         std::thread::scope(|scope| {
             for part in keys.chunks(keys.len().div_ceil(threads).max(1)) {
-                scope.spawn(move || fill(part));
+                scope.spawn(|| fill(part));
             }
         });
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(remote) = &self.state.remote {
+            remote.close();
+        }
+        if let Some(engine) = self.engine.take() {
+            let _ = engine.join();
+        }
     }
 }
 
@@ -252,7 +380,7 @@ impl From<ChunkError> for Error {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.state.fmt(f)
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use sterna_kernels::{Init, Optimizer, RowShape};
 use sterna_protocol::{Key, TableId};
-use sterna_store::{RowTable, TableShape};
+use sterna_store::{BlockPool, RowTable, TableShape};
 
 use crate::error::{Error, Result};
+use crate::remote::PeerChunks;
 
 /// The longest name of a table, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
@@ -87,6 +88,10 @@ pub(crate) struct TableState {
     pub(crate) spec: TableSpec,
     pub(crate) shape: RowShape,
     pub(crate) rows: RowTable,
+    /// Blocks for updates of rows of other homes.
+    pub(crate) pool: BlockPool,
+    /// Where other nodes keep their rows.
+    pub(crate) peers: PeerChunks,
     /// The node that made it: a handle is of use there only.
     pub(crate) node: usize,
 }

@@ -1,12 +1,14 @@
 //! The public API on a job of one node.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers as test data")]
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
 use sterna::{Error, Init, Node, NodeConfig, Optimizer, Table, TableSpec, Worker};
 
 fn node(workers: usize) -> Node {
-    let config = NodeConfig { workers, seed: 7, pin: false };
+    let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
     Node::start(config).expect("a node of one job starts")
 }
 

@@ -28,15 +28,31 @@ impl Update<'_> {
         WORD_BYTES * encoded_words(self.shape, self.counts())
     }
 
+    /// Length on the wire of an update that changes nothing: zeros.
+    #[must_use]
+    pub const fn empty_bytes() -> usize {
+        HEADER_LEN * WORD_BYTES
+    }
+
     /// Appends the update to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut put = |words: &[f32]| out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-        put(&self.block[..HEADER_LEN]);
-        if self.has_map() {
-            put(self.map());
+        let start = out.len();
+        out.resize(start + self.encoded_len(), 0);
+        self.encode_to(&mut out[start..]);
+    }
+
+    /// Writes the update to `out`.
+    ///
+    /// # Panics
+    /// If `out` is not [`Update::encoded_len`] long.
+    pub fn encode_to(&self, out: &mut [u8]) {
+        assert_eq!(out.len(), self.encoded_len(), "room for exactly the update");
+        let map = if self.has_map() { self.map() } else { &[] };
+        let gradients = &self.block[self.gradient_at(0)..self.gradient_at(self.gradients())];
+        let words = self.block[..HEADER_LEN].iter().chain(map).chain(gradients);
+        for (bytes, word) in out.chunks_exact_mut(WORD_BYTES).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let gradients = self.gradient_at(0)..self.gradient_at(self.gradients());
-        put(&self.block[gradients]);
     }
 
     /// Reads an update into `block`. Any bytes may come; values may be anything, also infinite.

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::keys::as_keys;
 use crate::metrics::{Metrics, Operation, thread_cpu};
 use crate::node::NodeState;
+use crate::remote::{Reader, Request};
 use crate::table::Table;
 
 use distinct::Distinct;
@@ -38,11 +39,19 @@ pub struct Worker {
     missed: Vec<Missed>,
     /// Private replicas of hot rows, by table.
     hot: Vec<Option<(Table, HotRows)>>,
+    /// Reads of rows of other nodes, if there are any.
+    reader: Option<Reader>,
+    /// Places of a call's keys whose rows are not here.
+    away: Vec<usize>,
 }
 
 impl Worker {
-    pub(crate) fn new(node: Arc<NodeState>, index: usize) -> Self {
-        Self {
+    pub(crate) fn new(node: Arc<NodeState>, index: usize) -> Result<Self> {
+        let reader = match &node.remote {
+            Some(remote) => Some(Reader::new(remote.fabric.open_lane()?)),
+            None => None,
+        };
+        Ok(Self {
             node,
             index,
             clock: Clock::default(),
@@ -53,7 +62,9 @@ impl Worker {
             distinct: Distinct::default(),
             missed: Vec::new(),
             hot: Vec::new(),
-        }
+            reader,
+            away: Vec::new(),
+        })
     }
 
     /// Its number among the workers of its node.
@@ -106,10 +117,21 @@ impl Worker {
     pub fn snapshot(&mut self, table: &Table, keys: &[u64], values: &mut [f32]) -> Result<()> {
         let keys = self.check(table, keys, table.dim(), values.len())?;
         self.settle(table, keys)?;
-        for (&key, row) in keys.iter().zip(values.chunks_exact_mut(table.dim())) {
-            table.0.rows.snapshot(key, row).map_err(|error| unavailable(table, key, error))?;
+        self.away.clear();
+        for (index, (&key, row)) in
+            keys.iter().zip(values.chunks_exact_mut(table.dim())).enumerate()
+        {
+            match table.0.rows.snapshot(key, row) {
+                Ok(_) => {}
+                Err(SlotError::Elsewhere) => self.away.push(index),
+                Err(SlotError::Busy) => return Err(table.busy(key)),
+            }
         }
-        Ok(())
+        if !self.away.is_empty() {
+            // What this node has pushed is to be in the rows and not beside them.
+            self.flush()?;
+        }
+        self.read_away(table, keys, table.dim(), values, true)
     }
 
     /// Steps the table's optimizer with `gradients` (`keys.len() * dim` floats): one step for each distinct key, with the sum of
@@ -218,6 +240,9 @@ impl Worker {
     /// If a peer is lost.
     pub fn flush(&mut self) -> Result<()> {
         self.fold()?;
+        if let Some(remote) = &self.node.remote {
+            remote.flush()?;
+        }
         self.hand_over();
         Ok(())
     }
@@ -236,7 +261,9 @@ impl Worker {
     /// As [`Worker::barrier`].
     pub fn all_reduce_sum(&mut self, values: &mut [f64]) -> Result<()> {
         self.flush()?;
-        self.node.meeting.meet(values, |_| Ok(()))
+        let remote = self.node.remote.as_deref();
+        let meet_nodes = |sum: &mut [f64]| remote.map_or(Ok(()), |remote| remote.all_reduce(sum));
+        self.node.meeting.meet(values, meet_nodes)
     }
 
     /// Whether somebody asked the job to stop (Ctrl-C).
@@ -279,12 +306,30 @@ impl Worker {
             _ => rows.pull_batch(keys, floats, out, missed),
         }
         .expect("lengths were checked");
-        if let Some(missed) = self.missed.first() {
-            return Err(unavailable(table, keys[missed.index as usize], missed.why));
-        }
+        self.away.clear();
+        self.away.extend(self.missed.iter().map(|missed| missed.index as usize));
         self.metrics.local_bytes += size_of_val(out) as u64;
-        self.metrics.finish(Operation::Pull, keys.len(), 0, started);
+        let away = self.away.len();
+        self.read_away(table, keys, floats, out, false)?;
+        self.metrics.finish(Operation::Pull, keys.len() - away, away, started);
         Ok(())
+    }
+
+    /// Reads the rows of the keys that are listed as away from their homes.
+    fn read_away(
+        &mut self,
+        table: &Table,
+        keys: &[Key],
+        floats: usize,
+        out: &mut [f32],
+        snapshot: bool,
+    ) -> Result<()> {
+        let Some(&first) = self.away.first() else { return Ok(()) };
+        let (Some(remote), Some(reader)) = (&self.node.remote, &mut self.reader) else {
+            return Err(unavailable(table, keys[first], SlotError::Elsewhere));
+        };
+        let request = Request { table, floats, out, snapshot };
+        reader.pull(remote, keys, self.away.iter().copied(), request)
     }
 
     /// Changes rows by `parts`, `dim` floats for each key.
@@ -314,15 +359,25 @@ impl Worker {
         self.missed.clear();
         rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, left_home)
             .expect("lengths were checked");
+        let mut away = 0;
         for missed in &self.missed {
             let index = missed.index as usize;
             let (key, part) = (keys[index], &parts[index * dim..(index + 1) * dim]);
-            again(table, key, missed.why, || {
-                hot.push(rows.home_slot(key), key, change, part, left_home)
-            })?;
+            match (&self.node.remote, missed.why) {
+                (Some(remote), SlotError::Elsewhere) => {
+                    away += 1;
+                    remote.push(table, key, change, part)?;
+                }
+                _ => again(table, key, missed.why, || {
+                    hot.push(rows.home_slot(key), key, change, part, left_home)
+                })?,
+            }
+        }
+        if let (Some(remote), 1..) = (&self.node.remote, away) {
+            remote.nudge()?;
         }
         self.metrics.local_bytes += size_of_val(parts) as u64;
-        self.metrics.finish(operation, keys.len(), 0, started);
+        self.metrics.finish(operation, keys.len() - away, away, started);
         Ok(())
     }
 
@@ -352,16 +407,25 @@ impl Worker {
         table.0.rows.push_batch(keys, Patience::WORKER, &mut self.missed, |index, row| {
             work(row, part(index));
         });
+        self.away.clear();
         for missed in &self.missed {
             let index = missed.index as usize;
             let key = keys[index];
+            if self.node.remote.is_some() && missed.why == SlotError::Elsewhere {
+                self.away.push(index);
+                continue;
+            }
             again(table, key, missed.why, || {
                 let done = table.0.rows.update(key, Patience::WORKER, |row| work(row, part(index)));
                 done.map(|_| ())
             })?;
         }
+        if let (Some(remote), [_, ..]) = (&self.node.remote, &*self.away) {
+            remote.set(table, keys, floats, parts, &self.away)?;
+        }
         self.metrics.local_bytes += size_of_val(parts) as u64;
-        self.metrics.finish(Operation::Set, keys.len(), 0, started);
+        let away = self.away.len();
+        self.metrics.finish(Operation::Set, keys.len() - away, away, started);
         Ok(())
     }
 

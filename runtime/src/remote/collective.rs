@@ -1,0 +1,244 @@
+//! Calls that all nodes make together, through rank 0: sums, and with them barriers and new tables.
+
+use std::time::{Duration, Instant};
+
+use sterna_protocol::record::{Arena, Kind, Reduce, ReduceStep};
+use sterna_protocol::{Rank, TableId};
+use sterna_rdma::{RegionId, RegionToken};
+
+use super::{PeerChunks, Remote};
+use crate::error::{Error, Result};
+use crate::table::Table;
+
+/// How long to sleep between looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Nodes compute between collective calls, some of them longer than others; this is for those that hang.
+const MEETING_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Tables are made by all nodes at about the same time.
+const TABLE_LIMIT: Duration = Duration::from_secs(300);
+
+/// The sums under way. Rounds are numbered; a node begins one only when it has the result of the one before.
+#[derive(Debug)]
+pub(super) struct Reduction {
+    round: u32,
+    parts: Vec<Option<Vec<f64>>>,
+    result: Option<(u32, Vec<f64>)>,
+}
+
+impl Reduction {
+    pub(super) fn new(size: usize) -> Self {
+        Self { round: 0, parts: vec![None; size], result: None }
+    }
+
+    /// A part (at rank 0) or a result.
+    pub(super) fn on_record(&mut self, from: Rank, reduce: &Reduce<'_>) -> Result<(), String> {
+        let numbers: Vec<f64> = reduce.iter().collect();
+        match reduce.step {
+            ReduceStep::Result if from == Rank(0) => self.result = Some((reduce.round, numbers)),
+            ReduceStep::Part if reduce.round == self.round + 1 => {
+                if self.parts[from.index()].replace(numbers).is_some() {
+                    return Err(format!("{from} sent two parts of one sum"));
+                }
+            }
+            _ => return Err(format!("{from} is at another collective call")),
+        }
+        Ok(())
+    }
+}
+
+impl Remote {
+    /// Replaces `values` by their sum over all nodes; all nodes call it.
+    pub(crate) fn all_reduce(&self, values: &mut [f64]) -> Result<()> {
+        let (here, size) = (self.fabric.rank(), self.fabric.size());
+        let deadline = Instant::now() + MEETING_LIMIT;
+        let round = {
+            let mut engine = self.engine();
+            let round = engine.reduction.round + 1;
+            if here == Rank(0) {
+                engine.reduction.parts[0] = Some(values.to_vec());
+            } else {
+                engine.tell(Rank(0), Kind::Reduce, TableId(0), round, |writer| {
+                    writer.reduce(ReduceStep::Part, values);
+                });
+                engine.reduction.round = round;
+            }
+            round
+        };
+        // A peer may send what is waited for and leave: look once more before calling it lost.
+        let mut fault = None;
+        loop {
+            let missing: Vec<Rank> = {
+                let mut engine = self.engine();
+                let reduction = &mut engine.reduction;
+                if here == Rank(0) && reduction.parts.iter().all(Option::is_some) {
+                    sum(&mut reduction.parts, values)?;
+                    reduction.round = round;
+                    for peer in (1..size).map(Rank::from_index) {
+                        engine.tell(peer, Kind::Reduce, TableId(0), round, |writer| {
+                            writer.reduce(ReduceStep::Result, values);
+                        });
+                    }
+                    drop(engine);
+                    return self.deliver(deadline);
+                }
+                match reduction.result.take() {
+                    Some((of, result)) if of == round && result.len() == values.len() => {
+                        values.copy_from_slice(&result);
+                        return Ok(());
+                    }
+                    Some((of, _)) => {
+                        return Err(Error::Config(format!(
+                            "rank 0 is at collective call {of}, this node at {round}: all nodes must make the same calls"
+                        )));
+                    }
+                    None if here == Rank(0) => {
+                        let absent = |rank: &usize| reduction.parts[*rank].is_none();
+                        (1..size).filter(absent).map(Rank::from_index).collect()
+                    }
+                    None => vec![Rank(0)],
+                }
+            };
+            if let Some(error) = fault {
+                return Err(error);
+            }
+            fault =
+                self.await_peers("a meeting of all nodes", &missing, deadline, MEETING_LIMIT).err();
+        }
+    }
+
+    /// Waits until the links have taken all control records.
+    fn deliver(&self, deadline: Instant) -> Result<()> {
+        loop {
+            let left: Vec<Rank> = self.engine().unsent.iter().map(|(to, _)| *to).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.await_peers("a meeting of all nodes", &left, deadline, MEETING_LIMIT)?;
+        }
+    }
+
+    /// Tells all peers of this node's part of a table, and learns theirs.
+    pub(crate) fn exchange_chunks(
+        &self,
+        spec: (TableId, &str, &str),
+        tokens: &[RegionToken],
+        expected: &[usize],
+    ) -> Result<PeerChunks> {
+        let (table, name, definition) = spec;
+        let here = self.fabric.rank();
+        let peers: Vec<Rank> =
+            (0..self.fabric.size()).map(Rank::from_index).filter(|&rank| rank != here).collect();
+        {
+            let mut engine = self.engine();
+            for &peer in &peers {
+                engine.tell(peer, Kind::Table, table, 0, |writer| {
+                    writer.table(name, definition.as_bytes());
+                });
+                for (index, token) in (0_u32..).zip(tokens) {
+                    engine.tell(peer, Kind::Chunk, table, 0, |writer| {
+                        writer.chunk(Arena::Rows, index, token);
+                    });
+                }
+            }
+        }
+        let deadline = Instant::now() + TABLE_LIMIT;
+        let mut fault = None;
+        loop {
+            let missing = match self.missing_chunks(spec, &peers, expected) {
+                Ok(missing) => missing,
+                Err(error) => {
+                    // The others are to see the difference, too, and not just a node that left.
+                    let _ = self.deliver(deadline);
+                    return Err(error);
+                }
+            };
+            if missing.is_empty() {
+                break;
+            }
+            if let Some(error) = fault {
+                return Err(error);
+            }
+            fault = self.await_peers("creating a table", &missing, deadline, TABLE_LIMIT).err();
+        }
+        let mut engine = self.engine();
+        let mut chunks = vec![Vec::new(); self.fabric.size()];
+        for &peer in &peers {
+            chunks[peer.index()] = (0_u32..)
+                .take(expected[peer.index()])
+                .map(|index| engine.chunks.remove(&(table, peer, index)).expect("none is missing"))
+                .collect::<Vec<RegionId>>();
+        }
+        Ok(PeerChunks(chunks))
+    }
+
+    /// Peers that have not told all yet; an error if one makes another table.
+    fn missing_chunks(
+        &self,
+        (table, name, definition): (TableId, &str, &str),
+        peers: &[Rank],
+        expected: &[usize],
+    ) -> Result<Vec<Rank>> {
+        let engine = self.engine();
+        let mut missing = Vec::new();
+        for &peer in peers {
+            match engine.definitions.get(&(table, peer)) {
+                None => missing.push(peer),
+                Some((theirs, said)) if theirs != name || said != definition.as_bytes() => {
+                    let said = String::from_utf8_lossy(said);
+                    let reason = format!(
+                        "{peer} makes another table: `{theirs}`, {said}; here it is {definition}"
+                    );
+                    return Err(Error::Table { table: name.to_owned(), reason });
+                }
+                Some(_) => {
+                    let told = |index: u32| engine.chunks.contains_key(&(table, peer, index));
+                    let all = (0_u32..).take(expected[peer.index()]).all(told);
+                    if !all {
+                        missing.push(peer);
+                    }
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Makes a table known to the engine.
+    pub(crate) fn add_table(&self, table: Table) {
+        self.engine().tables.push(table);
+    }
+
+    fn await_peers(
+        &self,
+        what: &str,
+        missing: &[Rank],
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<()> {
+        self.check_deaths()?;
+        missing.iter().try_for_each(|&rank| self.check_peer(rank))?;
+        if Instant::now() >= deadline {
+            let names: Vec<String> = missing.iter().map(Rank::to_string).collect();
+            let (what, seconds) = (what.to_owned(), limit.as_secs());
+            return Err(Error::Timeout { what, seconds, waiting_for: names.join(", ") });
+        }
+        self.help(PAUSE)
+    }
+}
+
+/// Adds up the parts in the order of ranks, so that every run gives the same sum.
+fn sum(parts: &mut [Option<Vec<f64>>], values: &mut [f64]) -> Result<()> {
+    values.fill(0.0);
+    for part in parts {
+        let part = part.take().expect("all parts are here");
+        if part.len() != values.len() {
+            let reason = "nodes meet with vectors of different lengths".to_owned();
+            return Err(Error::Config(reason));
+        }
+        for (sum, number) in values.iter_mut().zip(part) {
+            *sum += number;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The engine: polls the links, feeds the protocol, sends what is owed.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use sterna_protocol::machine::{Handled, Machine};
+use sterna_protocol::outbox::Staging;
+use sterna_protocol::owned::Classic;
+use sterna_protocol::record::{Kind, Record, Writer};
+use sterna_protocol::{Rank, TableId};
+use sterna_rdma::{Fabric, LostReason, RegionId, SendError, Sink};
+use sterna_store::EntryId;
+
+use super::Remote;
+use super::collective::Reduction;
+use super::storage::NodeStorage;
+use crate::error::Result;
+use crate::table::Table;
+
+/// Records taken in one step.
+const RECORDS_PER_STEP: usize = 64;
+
+/// How long an engine with a core of its own goes on polling after it had work.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// How long the engine sleeps when nothing is left to do; a peer's record or a worker's wake ends it.
+const SLEEP: Duration = Duration::from_millis(500);
+
+/// How long it sleeps when it could not send all that it owes.
+const SLEEP_OWING: Duration = Duration::from_millis(1);
+
+/// Room for a control record.
+pub(super) const CONTROL_BYTES_MAX: usize = 64 * 1024;
+
+/// What the engine's lock guards.
+pub(super) struct Engine {
+    pub(super) machine: Machine<EntryId, Classic>,
+    pub(super) tables: Vec<Table>,
+    staging: Staging,
+    scratch: Vec<f32>,
+    taken: Vec<EntryId>,
+    /// Chunks of rows that peers have told of.
+    pub(super) chunks: HashMap<(TableId, Rank, u32), RegionId>,
+    /// What peers have said that their tables are: name and definition.
+    pub(super) definitions: HashMap<(TableId, Rank), (String, Vec<u8>)>,
+    pub(super) reduction: Reduction,
+    /// Control records that no link has taken yet, oldest first.
+    pub(super) unsent: Vec<(Rank, Vec<u8>)>,
+}
+
+impl Engine {
+    pub(super) fn new(rank: Rank, size: usize) -> Self {
+        Self {
+            machine: Machine::new(rank, size, Classic),
+            tables: Vec::new(),
+            staging: Staging::new(size),
+            scratch: Vec::new(),
+            taken: Vec::new(),
+            chunks: HashMap::new(),
+            definitions: HashMap::new(),
+            reduction: Reduction::new(size),
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Queues a control record for a peer.
+    pub(super) fn tell(
+        &mut self,
+        to: Rank,
+        kind: Kind,
+        table: TableId,
+        number: u32,
+        body: impl FnOnce(&mut Writer<'_>),
+    ) {
+        let mut buffer = vec![0; CONTROL_BYTES_MAX];
+        let mut writer = Writer::new(&mut buffer, kind, table, number);
+        body(&mut writer);
+        let record = writer.finish().to_vec();
+        self.unsent.push((to, record));
+    }
+}
+
+/// A link took the record, or there is nobody to take it.
+fn sent(fabric: &dyn Fabric, to: Rank, record: &[u8]) -> bool {
+    match fabric.try_send(to, &[record]) {
+        Ok(()) | Err(SendError::PeerLost { .. } | SendError::TooLong { .. }) => true,
+        Err(SendError::Full(_) | SendError::Busy(_)) => false,
+    }
+}
+
+/// Takes what the fabric delivers.
+struct Inbox<'e> {
+    remote: &'e Remote,
+    engine: &'e mut Engine,
+    now_ns: u64,
+    expel: Vec<(Rank, String)>,
+}
+
+impl Sink for Inbox<'_> {
+    fn record(&mut self, from: Rank, record: &[u8]) {
+        let Engine { machine, staging, tables, scratch, taken, .. } = self.engine;
+        let fabric = &*self.remote.fabric;
+        let here = fabric.rank();
+        let mut store = NodeStorage { here, tables, foreign: &self.remote.foreign, scratch, taken };
+        let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
+        let control = match machine.handle(from, record, self.now_ns, &mut store, &mut outbox) {
+            Ok(Handled::Done) => return,
+            Ok(Handled::Record(record)) => record,
+            Err(fault) => return self.expel.push((from, fault.to_string())),
+        };
+        if let Err(fault) = self.control(from, &control) {
+            self.expel.push((from, fault));
+        }
+    }
+
+    fn peer_lost(&mut self, peer: Rank, reason: LostReason) {
+        let Engine { machine, staging, tables, scratch, taken, .. } = self.engine;
+        let here = self.remote.fabric.rank();
+        let mut store = NodeStorage { here, tables, foreign: &self.remote.foreign, scratch, taken };
+        machine.peer_lost(peer, &mut store);
+        staging.forget(peer);
+        self.remote.note_lost(peer, reason);
+    }
+}
+
+impl Inbox<'_> {
+    /// A record of the job's collective calls.
+    fn control(&mut self, from: Rank, record: &Record<'_>) -> Result<(), String> {
+        match record {
+            Record::Chunk(chunk) => {
+                let imported = self.remote.fabric.import(from, &chunk.token);
+                imported.map_err(|error| error.to_string())?;
+                let key = (chunk.table, from, chunk.index);
+                self.engine.chunks.insert(key, chunk.token.id);
+            }
+            Record::Table(table) => {
+                let said = (table.name.to_owned(), table.definition.to_vec());
+                self.engine.definitions.insert((table.table, from), said);
+            }
+            Record::Reduce(reduce) => self.engine.reduction.on_record(from, reduce)?,
+            Record::Stop(_) => self.remote.stop_heard(),
+            // Answers to questions that policy `classic` does not ask.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Remote {
+    /// One bounded step, without waiting. `None` if somebody else is running one; else whether anything was done.
+    pub(crate) fn step(&self) -> Result<Option<bool>> {
+        let mut engine = match self.engine.try_lock() {
+            Ok(engine) => engine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        let done = self.step_locked(&mut engine)?;
+        drop(engine);
+        if done {
+            self.note_progress();
+        }
+        Ok(Some(done))
+    }
+
+    fn step_locked(&self, engine: &mut Engine) -> Result<bool> {
+        let now_ns = self.now_ns();
+        let fabric = &*self.fabric;
+        let mut done = self.send_control(engine);
+        let waiting = engine.staging.pump(|to, record| sent(fabric, to, record));
+        let mut inbox = Inbox { remote: self, engine, now_ns, expel: Vec::new() };
+        done |= fabric.poll(RECORDS_PER_STEP, &mut inbox)? > 0;
+        let expel = inbox.expel;
+        for (peer, fault) in expel {
+            fabric.expel(peer, &fault);
+        }
+        let Engine { machine, staging, tables, scratch, taken, .. } = engine;
+        let mut store =
+            NodeStorage { here: fabric.rank(), tables, foreign: &self.foreign, scratch, taken };
+        let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
+        // A parked request that breaks the protocol was its sender's; it is expelled with the next record.
+        if let Err(fault) = machine.settle(now_ns, &mut store, &mut outbox) {
+            tracing::warn!("{fault}");
+        }
+        for peer in 0..fabric.size() {
+            let peer = Rank::from_index(peer);
+            if self.foreign.dirty_len(peer) > 0 {
+                done |= machine.flush_dirty(peer, now_ns, &mut store, &mut outbox) > 0;
+            }
+        }
+        Ok(done || waiting > 0)
+    }
+
+    fn send_control(&self, engine: &mut Engine) -> bool {
+        if self.stop.load(Ordering::Relaxed) && !self.stop_told.swap(true, Ordering::Relaxed) {
+            for peer in (0..self.fabric.size()).map(Rank::from_index) {
+                if peer != self.fabric.rank() {
+                    engine.tell(peer, Kind::Stop, TableId(0), 0, |writer| {
+                        writer.stop(false, "asked to stop");
+                    });
+                }
+            }
+        }
+        let before = engine.unsent.len();
+        // Order matters per peer: what one link has not taken holds back what follows on it.
+        let mut held: Vec<Rank> = Vec::new();
+        engine.unsent.retain(|(to, record)| {
+            let keep = held.contains(to) || !sent(&*self.fabric, *to, record);
+            if keep {
+                held.push(*to);
+            }
+            keep
+        });
+        engine.unsent.len() < before
+    }
+
+    /// A peer was asked to stop: so are we, and it has told the others.
+    fn stop_heard(&self) {
+        self.stop_told.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// The engine, once nobody else runs a step.
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        super::lock(&self.engine)
+    }
+
+    /// What the engine's thread does until the node ends.
+    pub(crate) fn run_engine(self: Arc<Self>, may_spin: bool) {
+        let mut last_work = Instant::now();
+        while !self.closing.load(Ordering::SeqCst) {
+            match self.step() {
+                Ok(Some(true)) => {
+                    last_work = Instant::now();
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.meeting.break_up(error);
+                    return;
+                }
+            }
+            if may_spin && last_work.elapsed() < SPIN {
+                std::hint::spin_loop();
+                continue;
+            }
+            let owing = {
+                let engine = self.engine();
+                engine.machine.unsettled() || !engine.unsent.is_empty()
+            };
+            let sleep = if owing { SLEEP_OWING } else { SLEEP };
+            if let Err(error) = self.fabric.park(sleep) {
+                self.meeting.break_up(error.into());
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What a node does with other nodes: pulls, pushes, collective calls, and the engine that carries them.
+//!
+//! A job of one node has none of this. The engine is whoever holds its lock: its own thread, or a worker that waits and
+//! runs a bounded step itself. A step never waits; a caller that has to wait runs steps, or sleeps until somebody else's step has
+//! changed something.
+
+mod collective;
+mod engine;
+mod held;
+mod read;
+pub(crate) mod storage;
+mod write;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use sterna_protocol::Rank;
+use sterna_rdma::{Fabric, FabricError, LostReason, RegionId};
+use sterna_store::{Budget, ForeignTable};
+
+use crate::error::{Error, Result};
+use crate::meeting::Meeting;
+use crate::table::Table;
+
+use engine::Engine;
+use held::Held;
+
+pub(crate) use read::{Reader, Request};
+
+/// Keys of other homes that may have updates on their way at a time.
+const FOREIGN_KEYS_MAX: usize = 1 << 18;
+
+/// How long an access may wait for a peer that is neither answering nor gone.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+/// The regions in which peers keep the rows of one table, by rank, then chunk.
+#[derive(Debug, Default)]
+pub(crate) struct PeerChunks(Vec<Vec<RegionId>>);
+
+impl PeerChunks {
+    pub(crate) fn region(&self, home: Rank, chunk: usize) -> Option<RegionId> {
+        self.0.get(home.index())?.get(chunk).copied()
+    }
+}
+
+/// What a caller waits for, in words.
+pub(crate) struct Waiting {
+    pub(crate) what: &'static str,
+    pub(crate) rank: Option<Rank>,
+}
+
+/// See the module.
+pub(crate) struct Remote {
+    pub(crate) fabric: Arc<dyn Fabric>,
+    pub(crate) foreign: ForeignTable<Held>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) wait_limit: Duration,
+    engine: Mutex<Engine>,
+    meeting: Arc<Meeting>,
+    /// Why peers are lost, by rank.
+    lost: RwLock<Vec<Option<LostReason>>>,
+    any_lost: AtomicBool,
+    stop: Arc<AtomicBool>,
+    stop_told: AtomicBool,
+    closing: AtomicBool,
+    /// Counts steps that changed something; those who wait sleep on it.
+    progress: Mutex<u64>,
+    progressed: Condvar,
+    started: Instant,
+}
+
+impl Remote {
+    pub(crate) fn new(
+        fabric: Arc<dyn Fabric>,
+        meeting: Arc<Meeting>,
+        stop: Arc<AtomicBool>,
+        update_bytes_max: usize,
+    ) -> Arc<Self> {
+        let (rank, size) = (fabric.rank(), fabric.size());
+        Arc::new(Self {
+            foreign: ForeignTable::new(FOREIGN_KEYS_MAX, size),
+            budget: Budget::new(update_bytes_max),
+            wait_limit: WAIT_LIMIT,
+            engine: Mutex::new(Engine::new(rank, size)),
+            meeting,
+            lost: RwLock::new(vec![None; size]),
+            any_lost: AtomicBool::new(false),
+            stop,
+            stop_told: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+            started: Instant::now(),
+            fabric,
+        })
+    }
+
+    /// Runs an engine step if nobody else does, else sleeps for at most `pause` until somebody's step changed something.
+    pub(crate) fn help(&self, pause: Duration) -> Result<()> {
+        let seen = *lock(&self.progress);
+        if self.step()? == Some(true) {
+            return Ok(());
+        }
+        let progress = lock(&self.progress);
+        if *progress == seen {
+            drop(self.progressed.wait_timeout(progress, pause));
+        }
+        Ok(())
+    }
+
+    /// Sends what was just pushed, if the engine is free; else whoever has it is told to look again.
+    pub(crate) fn nudge(&self) -> Result<()> {
+        if self.step()?.is_none() {
+            self.fabric.wake();
+        }
+        Ok(())
+    }
+
+    /// An error if this peer is lost.
+    pub(crate) fn check_peer(&self, rank: Rank) -> Result<()> {
+        if !self.any_lost.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let lost = self.lost.read().unwrap_or_else(PoisonError::into_inner);
+        lost[rank.index()].as_ref().map_or(Ok(()), |reason| Err(peer_lost(rank, reason)))
+    }
+
+    /// An error if some peer has died (one that said goodbye may have finished).
+    pub(crate) fn check_deaths(&self) -> Result<()> {
+        if !self.any_lost.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let lost = self.lost.read().unwrap_or_else(PoisonError::into_inner);
+        let died = lost.iter().enumerate().find_map(|(rank, reason)| match reason {
+            None | Some(LostReason::Goodbye) => None,
+            Some(reason) => Some(peer_lost(Rank::from_index(rank), reason)),
+        });
+        died.map_or(Ok(()), Err)
+    }
+
+    /// What a caller gets whose wait was too long.
+    pub(crate) fn late(&self, waiting: &Waiting) -> Error {
+        let mut waiting_for = waiting.rank.map_or_else(String::new, |rank| rank.to_string());
+        if let Ok(engine) = self.engine.try_lock() {
+            for request in engine.machine.waiting() {
+                waiting_for.push_str(&format!(
+                    "; {} has not answered {:?} {} of {} keys",
+                    request.peer, request.kind, request.number, request.keys
+                ));
+            }
+        }
+        let seconds = self.wait_limit.as_secs();
+        Error::Timeout { what: waiting.what.to_owned(), seconds, waiting_for }
+    }
+
+    /// An error of the fabric, with the reason that this node knows for a lost peer.
+    pub(crate) fn fault(&self, error: FabricError) -> Error {
+        match error {
+            FabricError::PeerLost { peer, reason } => {
+                self.check_peer(peer).err().unwrap_or(Error::PeerLost { rank: peer, reason })
+            }
+            error => error.into(),
+        }
+    }
+
+    pub(crate) fn unknown_chunk(&self, home: Rank, table: &Table) -> Error {
+        let reason = format!("{home} has not told where its rows are");
+        Error::Table { table: table.name().to_owned(), reason }
+    }
+
+    /// Spreads a request to stop with the next step.
+    pub(crate) fn tell_stop(&self) {
+        self.fabric.wake();
+    }
+
+    /// From here on a peer's goodbye is no news.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.fabric.goodbye();
+        self.fabric.wake();
+    }
+
+    fn note_lost(&self, rank: Rank, reason: LostReason) {
+        let died = reason != LostReason::Goodbye;
+        let error = peer_lost(rank, &reason);
+        self.lost.write().unwrap_or_else(PoisonError::into_inner)[rank.index()] = Some(reason);
+        self.any_lost.store(true, Ordering::SeqCst);
+        if died && !self.closing.load(Ordering::SeqCst) {
+            tracing::warn!("{error}");
+            self.meeting.break_up(error);
+        }
+    }
+
+    fn note_progress(&self) {
+        *lock(&self.progress) += 1;
+        self.progressed.notify_all();
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+fn peer_lost(rank: Rank, reason: &LostReason) -> Error {
+    let reason = match reason {
+        LostReason::Goodbye => "it ended while this node still needed it".to_owned(),
+        LostReason::Died(why) => format!("it died ({why})"),
+        LostReason::Malformed(why) => format!("it broke the protocol ({why})"),
+        LostReason::Expelled(why) => format!("it was expelled ({why})"),
+    };
+    Error::PeerLost { rank, reason }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("foreign", &self.foreign).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! Changes of rows of other homes: they go into the key's accumulator at this node, and the engine sends them.
+
+use std::time::{Duration, Instant};
+
+use sterna_kernels::GradientsFull;
+use sterna_protocol::record::SetScope;
+use sterna_protocol::{Key, Rank};
+use sterna_store::{Change, ForeignKey};
+
+use super::storage::ForeignRow;
+use super::{Remote, Waiting};
+use crate::error::Result;
+use crate::table::Table;
+
+/// How long to wait for the engine before looking again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+impl Remote {
+    /// Adds a change to the key's accumulator. Waits, running engine steps, where a limit is met.
+    pub(crate) fn push(&self, table: &Table, key: Key, change: Change, part: &[f32]) -> Result<()> {
+        let home = table.0.rows.placement().locate_known(key).home;
+        let deadline = Instant::now() + self.wait_limit;
+        while !self.try_push(table, key, home, change, part) {
+            self.check_peer(home)?;
+            if Instant::now() >= deadline {
+                return Err(self.late(&Waiting { what: "a push", rank: Some(home) }));
+            }
+            self.help(PAUSE)?;
+        }
+        Ok(())
+    }
+
+    fn try_push(&self, table: &Table, key: Key, home: Rank, change: Change, part: &[f32]) -> bool {
+        let Some(mut row) = self.row(table, key, home) else { return false };
+        let taken = match (row.accumulator(), change) {
+            (Err(_), _) => return false,
+            (Ok(mut update), Change::Step(lr)) => update.push_gradient(part, lr),
+            (Ok(mut update), Change::Add) => {
+                update.add_values(part);
+                Ok(())
+            }
+        };
+        row.list();
+        taken != Err(GradientsFull)
+    }
+
+    /// Replaces a row at its home and waits until that has happened.
+    pub(crate) fn set(
+        &self,
+        table: &Table,
+        keys: &[Key],
+        floats: usize,
+        parts: &[f32],
+        places: &[usize],
+    ) -> Result<()> {
+        let scope = if floats == table.dim() { SetScope::Values } else { SetScope::WholeRow };
+        let deadline = Instant::now() + self.wait_limit;
+        let mut staged: Vec<(Key, u64)> = Vec::with_capacity(places.len());
+        for &index in places {
+            let key = keys[index];
+            let home = table.0.rows.placement().locate_known(key).home;
+            let part = &parts[index * floats..(index + 1) * floats];
+            let target = loop {
+                if let Some(target) = self.stage(table, key, home, part, scope) {
+                    break target;
+                }
+                self.check_peer(home)?;
+                if Instant::now() >= deadline {
+                    return Err(self.late(&Waiting { what: "a set", rank: Some(home) }));
+                }
+                self.help(PAUSE)?;
+            };
+            staged.push((key, target));
+        }
+        for (key, target) in staged {
+            let home = table.0.rows.placement().locate_known(key).home;
+            let id = ForeignKey { table: table.id(), key };
+            while self.foreign.find(id).is_some_and(|guard| guard.control.acked < target) {
+                self.check_peer(home)?;
+                if Instant::now() >= deadline {
+                    return Err(self.late(&Waiting { what: "a set", rank: Some(home) }));
+                }
+                self.help(PAUSE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages new values; gives the count of Acks at which they are in the main copy. `None`: try later.
+    fn stage(
+        &self,
+        table: &Table,
+        key: Key,
+        home: Rank,
+        part: &[f32],
+        scope: SetScope,
+    ) -> Option<u64> {
+        let mut row = self.row(table, key, home)?;
+        if row.guard.control.staged.is_some() {
+            return None;
+        }
+        // What this node pushed before is overwritten.
+        if let Some(block) = row.guard.accumulator.take() {
+            row.table.pool.put(block);
+        }
+        row.guard.control.staged = Some((part.to_vec(), scope));
+        row.guard.control.control.want_set();
+        let open = u64::from(row.guard.control.control.exchange().is_some());
+        let target = row.guard.control.acked + open + 1;
+        row.list();
+        Some(target)
+    }
+
+    fn row<'n>(&'n self, table: &'n Table, key: Key, home: Rank) -> Option<ForeignRow<'n>> {
+        let mut guard = self.foreign.entry(ForeignKey { table: table.id(), key }).ok()?;
+        guard.control.at_home(home);
+        Some(ForeignRow { table: &table.0, guard })
+    }
+
+    /// Waits until all that this node had in accumulators at the call is in the main copies.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut open = Vec::new();
+        for place in self.foreign.places() {
+            if let Some(guard) = self.foreign.at(place) {
+                let pending = u64::from(guard.accumulator.is_some())
+                    + u64::from(guard.flush.is_some())
+                    + u64::from(guard.control.staged.is_some());
+                if pending > 0 {
+                    let owner = guard.control.control.owner();
+                    open.push((place, guard.key(), guard.control.acked + pending, owner));
+                }
+            }
+        }
+        let deadline = Instant::now() + self.wait_limit;
+        for (place, key, target, owner) in open {
+            let done = || {
+                self.foreign.at(place).is_none_or(|guard| {
+                    let clean = guard.accumulator.is_none()
+                        && guard.flush.is_none()
+                        && guard.control.staged.is_none();
+                    guard.key() != key || clean || guard.control.acked >= target
+                })
+            };
+            while !done() {
+                self.check_peer(owner)?;
+                if Instant::now() >= deadline {
+                    return Err(self.late(&Waiting { what: "a flush", rank: Some(owner) }));
+                }
+                self.help(PAUSE)?;
+            }
+        }
+        Ok(())
+    }
+}

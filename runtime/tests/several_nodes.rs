@@ -1,0 +1,231 @@
+//! The public API on jobs of several nodes: threads of this process stand in for processes, joined by the real providers.
+
+#![allow(clippy::cast_possible_truncation, reason = "small numbers as test data")]
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sterna::{
+    Error, FabricConfig, Init, Node, NodeConfig, Optimizer, ProviderChoice, Rank, Table, TableSpec,
+    Worker,
+};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Runs `body` on every node of a job.
+fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) + Sync) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mut listener = Some(listener);
+    std::thread::scope(|scope| {
+        for rank in (0..size).map(Rank::from_index) {
+            let mut fabric = FabricConfig::new(rank, size, Some(&address), TOKEN);
+            fabric.choice = choice;
+            fabric.listener = listener.take();
+            let body = &body;
+            scope.spawn(move || {
+                let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
+                body(Node::join(config, fabric).expect("all nodes come"));
+            });
+        }
+    });
+}
+
+/// Runs `body` on every worker of a node.
+fn workers(node: &Node, body: impl Fn(Worker) + Sync) {
+    std::thread::scope(|scope| {
+        for index in 0..node.workers() {
+            let worker = node.worker(index).expect("a worker");
+            let body = &body;
+            scope.spawn(move || body(worker));
+        }
+    });
+}
+
+fn pull(worker: &mut Worker, table: &Table, keys: &[u64]) -> Vec<f32> {
+    let mut values = vec![f32::NAN; keys.len() * table.dim()];
+    worker.pull(table, keys, &mut values).expect("keys exist");
+    values
+}
+
+fn on_each_provider(run: impl Fn(ProviderChoice)) {
+    run(ProviderChoice::Shm);
+    run(ProviderChoice::Tcp);
+}
+
+#[test]
+fn no_addition_is_lost_and_each_worker_sees_its_own() {
+    const ROUNDS: u32 = 300;
+    on_each_provider(|choice| {
+        job(4, 2, choice, |node| {
+            let table = node.create_table(TableSpec::new("t", 100, 3)).expect("a table");
+            workers(&node, |mut worker| {
+                let keys: Vec<u64> =
+                    (0..10).map(|key| key * (1 + worker.global_index() as u64)).collect();
+                let mut own = 0.0;
+                for _ in 0..ROUNDS {
+                    worker.add(&table, &keys, &[1.0; 30]).expect("add");
+                    own += 1.0;
+                    for value in pull(&mut worker, &table, &keys[1..4]) {
+                        assert!(value >= own, "{value} after {own} own additions");
+                    }
+                }
+                worker.barrier().expect("all come");
+                let all: Vec<u64> = (0..100).collect();
+                let total: f64 =
+                    pull(&mut worker, &table, &all).iter().map(|&v| f64::from(v)).sum();
+                assert_eq!(total, f64::from(8 * 30 * ROUNDS));
+                worker.barrier().expect("all come");
+            });
+            node.shutdown().expect("all end");
+        });
+    });
+}
+
+#[test]
+fn every_number_of_nodes_starts_with_the_same_rows() {
+    let spec = TableSpec::new("t", 500, 5).init(Init::Normal { std: 1.0 });
+    let alone = Node::start(NodeConfig { seed: 7, ..NodeConfig::default() }).expect("a node");
+    let table = alone.create_table(spec.clone()).expect("a table");
+    let all: Vec<u64> = (0..500).collect();
+    let wanted = pull(&mut alone.worker(0).expect("a worker"), &table, &all);
+    on_each_provider(|choice| {
+        job(3, 1, choice, |node| {
+            let table = node.create_table(spec.clone()).expect("a table");
+            workers(&node, |mut worker| {
+                assert_eq!(pull(&mut worker, &table, &all), wanted);
+                worker.barrier().expect("all come");
+            });
+            node.shutdown().expect("all end");
+        });
+    });
+}
+
+#[test]
+fn optimizer_steps_of_remote_rows_are_those_of_local_ones() {
+    on_each_provider(|choice| {
+        for optimizer in [
+            Optimizer::sgd(0.5),
+            Optimizer::momentum(0.1, 0.9),
+            Optimizer::adagrad(0.5),
+            Optimizer::adam(0.1),
+        ] {
+            let spec = TableSpec::new("t", 64, 2).optimizer(optimizer);
+            let alone = Node::start(NodeConfig::default()).expect("a node");
+            let table = alone.create_table(spec.clone()).expect("a table");
+            let mut worker = alone.worker(0).expect("a worker");
+            let all: Vec<u64> = (0..64).collect();
+            let gradient =
+                |step: u32, key: u64| (f64::from(step) + 1.3 * key as f64 + 0.5).sin() as f32;
+            let steps = |worker: &mut Worker, table: &Table| {
+                for step in 0..20 {
+                    let gradients: Vec<f32> =
+                        all.iter().flat_map(|&key| [gradient(step, key); 2]).collect();
+                    worker.push(table, &all, &gradients).expect("push");
+                    let seen = pull(worker, table, &all[..5]);
+                    assert!(seen.iter().all(|value| *value != 0.0), "own pushes are seen at once");
+                }
+            };
+            steps(&mut worker, &table);
+            let mut wanted = vec![0.0; 64 * table.row_len()];
+            worker.pull_rows(&table, &all, &mut wanted).expect("rows");
+            job(2, 1, choice, |node| {
+                let table = node.create_table(spec.clone()).expect("a table");
+                workers(&node, |mut worker| {
+                    if worker.global_index() == 0 {
+                        steps(&mut worker, &table);
+                    }
+                    worker.barrier().expect("all come");
+                    let mut rows = vec![0.0; 64 * table.row_len()];
+                    worker.pull_rows(&table, &all, &mut rows).expect("rows");
+                    for (found, wanted) in rows.iter().zip(&wanted) {
+                        assert!(
+                            (found - wanted).abs() <= 1e-5 * (1.0 + wanted.abs()),
+                            "{optimizer:?}"
+                        );
+                    }
+                    worker.barrier().expect("all come");
+                });
+                node.shutdown().expect("all end");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_set_is_seen_by_its_worker_at_once_and_by_all_after_a_barrier() {
+    on_each_provider(|choice| {
+        job(3, 1, choice, |node| {
+            let table = node.create_table(TableSpec::new("t", 90, 2)).expect("a table");
+            workers(&node, |mut worker| {
+                let me = worker.global_index() as u64;
+                let all: Vec<u64> = (0..90).collect();
+                worker.add(&table, &all, &[1.0; 180]).expect("add");
+                worker.barrier().expect("all come");
+                let mine: Vec<u64> = (0..30).map(|key| 3 * key + me).collect();
+                worker.set(&table, &mine, &[10.0; 60]).expect("set");
+                assert_eq!(pull(&mut worker, &table, &mine), [10.0; 60]);
+                worker.barrier().expect("all come");
+                assert_eq!(pull(&mut worker, &table, &all), [10.0; 180]);
+                let mut rows = [0.0; 180];
+                worker.snapshot(&table, &all, &mut rows).expect("snapshot");
+                assert_eq!(rows, [10.0; 180]);
+                let mut sum = [me as f64];
+                worker.all_reduce_sum(&mut sum).expect("all come");
+                assert_eq!(sum, [3.0]);
+            });
+            node.shutdown().expect("all end");
+        });
+    });
+}
+
+#[test]
+fn tables_that_differ_between_nodes_are_refused_by_name() {
+    job(2, 1, ProviderChoice::Shm, |node| {
+        let dim = 2 + node.rank().index();
+        let error = node.create_table(TableSpec::new("users", 10, dim)).expect_err("differs");
+        assert!(error.to_string().contains("`users`"), "{error}");
+    });
+}
+
+#[test]
+fn a_request_to_stop_reaches_the_workers_of_all_nodes() {
+    let stopped = AtomicU32::new(0);
+    job(2, 2, ProviderChoice::Tcp, |node| {
+        if node.rank() == Rank(1) {
+            node.request_stop();
+        }
+        workers(&node, |mut worker| {
+            while !worker.stop_requested() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            stopped.fetch_add(1, Ordering::SeqCst);
+            worker.barrier().expect("all come");
+        });
+        node.shutdown().expect("all end");
+    });
+    assert_eq!(stopped.into_inner(), 4);
+}
+
+#[test]
+fn a_node_that_leaves_is_named_to_those_who_need_it() {
+    on_each_provider(|choice| {
+        job(2, 1, choice, |node| {
+            let table = node.create_table(TableSpec::new("t", 1000, 2)).expect("a table");
+            if node.rank() == Rank(1) {
+                return;
+            }
+            let mut worker = node.worker(0).expect("a worker");
+            let all: Vec<u64> = (0..1000).collect();
+            let error = loop {
+                if let Err(error) =
+                    worker.add(&table, &all, &[1.0; 2000]).and_then(|()| worker.flush())
+                {
+                    break error;
+                }
+            };
+            assert!(matches!(error, Error::PeerLost { rank: Rank(1), .. }), "{error}");
+            assert!(worker.barrier().is_err(), "nobody to meet");
+        });
+    });
+}
