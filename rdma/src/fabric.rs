@@ -35,6 +35,18 @@ pub enum Provider {
     Sim,
 }
 
+impl Provider {
+    /// Its name in options and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shm => "shm",
+            Self::Tcp => "tcp",
+            Self::Sim => "sim",
+        }
+    }
+}
+
 /// A node's view of the fabric of its job. One per process (one per simulated node under `sim`).
 ///
 /// All methods may be called from any thread; [`Fabric::poll`] and [`Fabric::park`] are meant for
@@ -107,6 +119,11 @@ pub trait Fabric: Send + Sync {
 
     /// Says an orderly goodbye to all peers: they see [`LostReason::Goodbye`], not a failure.
     fn goodbye(&self);
+
+    /// A line for the start of a run: which peers are reached how, and why.
+    fn describe(&self) -> String {
+        String::new()
+    }
 
     /// Current counters, for reports.
     fn counters(&self) -> FabricCounters;

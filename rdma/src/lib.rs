@@ -6,29 +6,23 @@
 //! every provider.
 
 pub mod config;
-#[allow(dead_code, reason = "used by the providers that are being added")]
 mod copy;
 pub mod error;
 pub mod fabric;
-#[allow(dead_code, reason = "used by the fabric of a job that is being added")]
+pub mod job;
 mod join;
-#[allow(dead_code, reason = "used by the providers that are being added")]
 pub mod memory;
-#[allow(dead_code, reason = "used by the providers that are being added")]
 mod provider;
 pub mod rank;
 pub mod region;
-#[allow(dead_code, reason = "used by the providers that are being added")]
 mod ring;
-#[allow(dead_code, unused_imports, reason = "used by the fabric of a job that is being added")]
 mod shm;
 pub mod sim;
 mod strangers;
 mod sync;
+mod tcp;
 pub mod topology;
-#[allow(dead_code, reason = "used by the providers that are being added")]
 mod tuning;
-#[allow(dead_code, reason = "used by the fabric of a job that is being added")]
 mod wake;
 
 pub use config::{FabricConfig, ProviderChoice};

@@ -36,6 +36,12 @@ pub(crate) trait PeerProvider: Send + Sync {
         sink: &mut dyn Sink,
     ) -> Result<usize, FabricError>;
 
+    /// The system has announced the end or an error of a source with this token; called before
+    /// `poll`, with which `ready` holds the token as well.
+    fn closed(&self, token: mio::Token) {
+        let _ = token;
+    }
+
     /// Called before the node sleeps: asks peers to wake it. Returns false if something has
     /// arrived already (then the node does not sleep).
     fn arm(&self) -> bool;

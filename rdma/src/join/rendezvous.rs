@@ -26,6 +26,9 @@ const RETRY_PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_mil
 /// How much longer than rank 0 the others wait, so that they hear its reason for giving up.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The least time for connecting the pairs of nodes after all have met.
+const CONNECT_MIN: Duration = Duration::from_secs(5);
+
 /// Limit for giving the table to one node.
 const TABLE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,14 @@ pub(crate) struct Joined {
     pub(crate) key: JobKey,
     pub(crate) doorkeeper: Doorkeeper,
     pub(crate) strangers: Arc<Strangers>,
-    pub(crate) deadline: Instant,
+    deadline: Instant,
+}
+
+impl Joined {
+    /// When all pairs have to be connected: some time is left for that however late they have met.
+    pub(crate) fn connect_deadline(&self) -> Instant {
+        self.deadline.max(Instant::now() + CONNECT_MIN)
+    }
 }
 
 /// Meets the other nodes of the job.

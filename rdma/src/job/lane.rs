@@ -1,0 +1,60 @@
+//! A read lane of a job whose peers are reached in several ways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::FabricError;
+use crate::fabric::{Completion, Read, ReadLane};
+
+/// One lane per provider.
+pub(super) struct JobLane {
+    /// Those whose READs finish while they are polled come first.
+    lanes: Vec<Box<dyn ReadLane>>,
+    /// By rank: the lane for this peer.
+    routes: Arc<[Option<usize>]>,
+}
+
+impl JobLane {
+    pub(super) fn new(lanes: Vec<Box<dyn ReadLane>>, routes: Arc<[Option<usize>]>) -> Self {
+        Self { lanes, routes }
+    }
+}
+
+impl ReadLane for JobLane {
+    fn post(&mut self, read: Read) -> Result<(), FabricError> {
+        match self.routes.get(read.peer.index()) {
+            Some(Some(lane)) => self.lanes[*lane].post(read),
+            _ => Err(FabricError::UnknownRegion { peer: read.peer, region: read.region }),
+        }
+    }
+
+    fn submit(&mut self) -> Result<(), FabricError> {
+        self.lanes.iter_mut().try_for_each(|lane| lane.submit())
+    }
+
+    fn poll(&mut self, done: &mut dyn FnMut(Completion<'_>)) -> Result<usize, FabricError> {
+        let mut handed = 0;
+        // The last first: its requests are on their way while the others copy.
+        for lane in self.lanes.iter_mut().rev() {
+            handed += lane.poll(done)?;
+        }
+        Ok(handed)
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<(), FabricError> {
+        self.submit()?;
+        let Some((last, others)) = self.lanes.split_last_mut() else { return Ok(()) };
+        if last.outstanding() == 0 || others.iter().any(|lane| lane.outstanding() > 0) {
+            return Ok(());
+        }
+        last.wait(limit)
+    }
+
+    fn outstanding(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.outstanding()).sum()
+    }
+
+    fn capacity(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.capacity()).min().unwrap_or(0)
+    }
+}
