@@ -261,14 +261,41 @@ impl Node {
         Stopper(Arc::clone(&self.state))
     }
 
-    /// What the node's workers have measured, as far as they handed it over: at each barrier, sum and flush, and at their end.
+    /// What this node's workers have measured, as far as they handed it over: at each barrier, sum and flush, and at their end.
     #[must_use]
     pub fn report(&self) -> Report {
-        let mut report = Report::of(&lock(&self.state.metrics), self.state.size);
-        let process = crate::metrics::process_cpu().as_secs_f64();
-        report.cpu_seconds.insert("process".to_owned(), process);
-        report
+        let metrics = lock(&self.state.metrics).clone();
+        let numbers = self.state.numbers(&metrics);
+        report_of(&metrics, &numbers, 1)
     }
+
+    /// The same of all nodes together. All nodes call it, once their workers are done.
+    ///
+    /// # Errors
+    /// If a peer is lost.
+    pub fn job_report(&self) -> Result<Report> {
+        let mut metrics = lock(&self.state.metrics).clone();
+        let mut numbers = self.state.numbers(&metrics);
+        if let Some(remote) = &self.state.remote {
+            metrics.reduce(|numbers| remote.all_reduce(numbers))?;
+            remote.all_reduce(&mut numbers)?;
+        }
+        Ok(report_of(&metrics, &numbers, self.state.size))
+    }
+}
+
+/// What is counted besides operations, in the order of [`NodeState::numbers`].
+const BYTES: [&str; 3] = ["local_rows", "remote_reads", "records_sent"];
+const ROLES: [&str; 2] = ["workers", "processes"];
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]
+fn report_of(metrics: &Metrics, numbers: &[f64], nodes: usize) -> Report {
+    let mut report = Report::of(metrics, nodes);
+    let (bytes, seconds) = numbers.split_at(BYTES.len());
+    report.bytes = BYTES.iter().zip(bytes).map(|(&name, &n)| (name.to_owned(), n as u64)).collect();
+    report.cpu_seconds =
+        ROLES.iter().zip(seconds).map(|(&role, &s)| (role.to_owned(), s)).collect();
+    report
 }
 
 /// Asks a job to stop.
@@ -305,6 +332,18 @@ impl NodeState {
 
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn numbers(&self, metrics: &Metrics) -> Vec<f64> {
+        let counters = self.fabric.counters();
+        vec![
+            metrics.local_bytes as f64,
+            counters.read_bytes as f64,
+            counters.record_bytes_sent as f64,
+            metrics.cpu.as_secs_f64(),
+            crate::metrics::process_cpu().as_secs_f64(),
+        ]
     }
 
     pub(crate) fn merge_metrics(&self, metrics: &Metrics) {

@@ -19,7 +19,7 @@ pub const TIMED_KEYS_MIN: usize = 64;
 pub const SAMPLE_EVERY: u32 = 256;
 
 /// The longest time that a histogram tells apart: longer ones count as this.
-const NANOSECONDS_MAX: u64 = 3_600_000_000_000;
+const NANOSECONDS_MAX: u64 = 60_000_000_000;
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,28 @@ impl Meter {
     fn new() -> Self {
         let times = Histogram::new_with_bounds(1, NANOSECONDS_MAX, 2);
         Self { keys: 0, calls: 0, times: times.expect("the bounds are valid") }
+    }
+
+    /// Keys, calls, and the histogram's buckets: numbers that add up over nodes.
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn to_numbers(&self) -> Vec<f64> {
+        let mut numbers = vec![self.keys as f64, self.calls as f64];
+        numbers.extend(self.times.iter_all().map(|bucket| bucket.count_at_value() as f64));
+        numbers
+    }
+
+    /// The opposite; the largest time is then known to the width of its bucket.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]
+    fn from_numbers(numbers: &[f64]) -> Self {
+        let mut meter = Self::new();
+        (meter.keys, meter.calls) = (numbers[0] as u64, numbers[1] as u64);
+        let empty = meter.times.clone();
+        for (bucket, &count) in empty.iter_all().zip(&numbers[2..]) {
+            if count > 0.0 {
+                meter.times.saturating_record_n(bucket.value_iterated_to(), count as u64);
+            }
+        }
+        meter
     }
 
     fn merge(&mut self, other: &Self) {
@@ -143,6 +165,19 @@ impl Metrics {
         }
     }
 
+    /// Sums the measurements of all nodes; `reduce` is a collective sum.
+    pub(crate) fn reduce<E>(
+        &mut self,
+        mut reduce: impl FnMut(&mut [f64]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for meter in &mut self.meters {
+            let mut numbers = meter.to_numbers();
+            reduce(&mut numbers)?;
+            *meter = Meter::from_numbers(&numbers);
+        }
+        Ok(())
+    }
+
     /// Forgets what was measured.
     pub(crate) fn clear(&mut self) {
         for meter in self.meters.iter_mut().filter(|meter| meter.calls > 0 || meter.keys > 0) {
@@ -193,6 +228,11 @@ mod tests {
         assert_eq!(local.keys, u64::from(SAMPLE_EVERY) * 3 + 300);
         let remote = metrics.meter(Operation::Pull, Path::Remote);
         assert_eq!((remote.calls, remote.keys, remote.times.len()), (5, 200, 5));
+        let mut numbers = metrics.clone();
+        numbers.reduce(|_| Ok::<(), ()>(())).expect("a sum of one");
+        let same = numbers.meter(Operation::Pull, Path::Remote);
+        assert_eq!((same.calls, same.keys, same.times.len()), (5, 200, 5));
+        assert_eq!(same.times.value_at_quantile(0.5), remote.times.value_at_quantile(0.5));
         let mut sum = Metrics::new();
         sum.merge(&metrics);
         sum.merge(&metrics);
