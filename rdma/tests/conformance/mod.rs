@@ -8,7 +8,13 @@
 //! Every case takes a seed and prints it when it fails; `STERNA_SEED` runs that one alone. Every wait
 //! has a limit ([`job::WAIT_MAX`]).
 
-#![allow(dead_code, unreachable_pub, reason = "each provider uses the parts that suit it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "each provider uses the parts that suit it"
+)]
 
 use std::sync::Arc;
 
@@ -17,10 +23,14 @@ use sterna_rdma::{Fabric, Rank};
 pub mod death;
 pub mod guard;
 pub mod job;
+pub mod jobs;
 pub mod limits;
 pub mod memory;
 pub mod order;
+pub mod processes;
 pub mod random;
+pub mod strangers;
+pub mod threads;
 pub mod transfer;
 
 /// N connected nodes in this process.
@@ -109,3 +119,62 @@ macro_rules! conformance {
     };
 }
 pub(crate) use conformance;
+
+/// The cases in which nodes run in threads; `$choice` is a [`jobs::Choice`].
+macro_rules! conformance_threads {
+    ($choice:ty) => {
+        $crate::conformance::job_cases!(
+            $choice,
+            threads::threads_that_send_on_one_link_keep_their_order,
+            threads::ten_thousand_hand_offs_lose_no_wake_up,
+            threads::a_wake_of_another_thread_always_ends_a_park,
+            threads::idle_nodes_sleep_without_using_a_core,
+            threads::lanes_of_many_threads_sleep_and_wake,
+            threads::a_read_after_a_record_sees_the_stores_of_another_thread,
+            threads::a_row_replaced_by_another_thread_shows_in_a_head,
+            threads::an_expelled_peers_thread_wakes_from_its_park,
+            strangers::a_stranger_with_a_wrong_token_cannot_join_and_is_counted,
+            strangers::noise_at_the_door_is_refused_and_harms_nobody,
+            strangers::a_missing_rank_is_named_within_the_limit,
+        );
+    };
+}
+pub(crate) use conformance_threads;
+
+/// The cases in which nodes are processes. The binary runs itself again as the other node.
+macro_rules! conformance_processes {
+    ($choice:ty) => {
+        #[test]
+        #[ignore = "run by the other tests as the other node's process"]
+        fn child_process() {
+            $crate::conformance::processes::run_child::<$choice>();
+        }
+
+        $crate::conformance::job_cases!(
+            $choice,
+            processes::a_process_killed_while_it_sends_leaves_a_first_part,
+            processes::a_process_killed_while_its_link_is_full_is_reported,
+            processes::a_process_killed_with_reads_outstanding_ends_them,
+            processes::a_process_killed_while_it_reads_is_reported,
+            processes::a_process_killed_in_its_sleep_is_reported,
+            processes::a_process_killed_while_it_exports_is_reported,
+            processes::a_death_wakes_a_parked_node_and_a_waiting_lane,
+            processes::a_process_that_says_goodbye_is_no_failure,
+            processes::a_stopped_process_loses_nothing,
+        );
+    };
+}
+pub(crate) use conformance_processes;
+
+/// Instantiates cases of a [`jobs::Choice`]; the threads' schedule is their randomness.
+macro_rules! job_cases {
+    ($choice:ty, $($module:ident::$case:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::conformance::for_seeds(0..1, $crate::conformance::$module::$case::<$choice>);
+            }
+        )+
+    };
+}
+pub(crate) use job_cases;
