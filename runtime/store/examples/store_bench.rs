@@ -21,6 +21,8 @@ use sterna_store::{
 };
 
 const CALL: usize = 64;
+/// The best distance for bare copies on the machines tried: 1, 2, 4, 8 and 16 KiB.
+const BARE_AHEAD_BYTES: usize = 8192;
 
 fn table(keys: u64, shape: &RowShape) -> RowTable {
     let placement = Placement::new(keys, &PartitionMap::even(1)).unwrap();
@@ -131,7 +133,7 @@ fn wide(name: &str, keys: u64, dim: usize, touched: u64, time: Duration) {
     let grads = vec![0.5_f32; CALL * dim];
     let (mut out, mut out_bare) = (vec![0.0_f32; CALL * dim], vec![0.0_f32; CALL * dim]);
     let (mut missed, mut hot) = (Vec::new(), HotRows::new(shape));
-    let ahead = (2048 / (dim * 4 + 16)).clamp(2, 16);
+    let ahead = (BARE_AHEAD_BYTES / (dim * 4)).clamp(2, 16);
     let mut bare_pull =
         bare(&table, dim, ahead, |at, row| row.copy_out(&mut out_bare[at * dim..][..dim]));
     let mut bare_push = bare(&table, dim, ahead, |at, row| row.add(&grads[at * dim..][..dim]));

@@ -17,7 +17,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes at a byte offset of a chunk.
+    /// Lanes at a byte offset behind a place in a chunk.
     ///
     /// # Safety
     /// The chunk must hold `len` floats at `offset`, a multiple of 8, for as long as the value is

@@ -72,23 +72,36 @@ impl fmt::Debug for ChunkMemory {
     }
 }
 
-/// The word at a byte offset of a chunk.
+/// The place at a byte offset, a multiple of 8, behind a place in a chunk.
 ///
 /// # Safety
-/// `base` must be a chunk's base that is valid for `'a`, `offset` a multiple of 8 inside the chunk,
-/// and these eight bytes only accessed as an atomic word.
+/// Both must lie in the same chunk.
 #[inline]
-pub(crate) unsafe fn word<'a>(base: NonNull<u8>, offset: usize) -> &'a AtomicU64 {
+pub(crate) unsafe fn advance(start: NonNull<u8>, offset: usize) -> NonNull<u8> {
+    let word_bytes = size_of::<AtomicU64>();
+    // SAFETY: inside the chunk; under loom words are larger than eight bytes.
+    unsafe { start.add(offset / 8 * word_bytes) }
+}
+
+/// The word at a byte offset behind a place in a chunk.
+///
+/// # Safety
+/// The word must lie in the chunk, which lives for `'a`; `offset` must be a multiple of 8, and these
+/// eight bytes only be accessed as an atomic word.
+#[inline]
+pub(crate) unsafe fn word<'a>(start: NonNull<u8>, offset: usize) -> &'a AtomicU64 {
     debug_assert!(offset.is_multiple_of(8));
+    // SAFETY: upheld by the caller.
+    let at = unsafe { advance(start, offset) };
     #[cfg(not(loom))]
-    // SAFETY: upheld by the caller; the base is aligned to 64, so the word is aligned.
+    // SAFETY: upheld by the caller; chunks are aligned to 64, so the word is aligned.
     unsafe {
-        AtomicU64::from_ptr(base.as_ptr().add(offset).cast())
+        AtomicU64::from_ptr(at.as_ptr().cast())
     }
     #[cfg(loom)]
     // SAFETY: under loom a chunk is an array of these words, one for every eight bytes.
     unsafe {
-        &*base.as_ptr().cast::<AtomicU64>().add(offset / 8)
+        at.cast::<AtomicU64>().as_ref()
     }
 }
 

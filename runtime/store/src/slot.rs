@@ -13,7 +13,7 @@ use sterna_protocol::{Epoch, Key, MetaWord, SlotState};
 use thiserror::Error;
 
 use crate::lanes::Lanes;
-use crate::memory::word;
+use crate::memory::{advance, word};
 use crate::shape::{HEADER_BYTES, TableShape};
 use crate::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
 
@@ -67,8 +67,7 @@ fn copy_front(row: RowPtr, out: &mut [f32]) {
 /// A slot in an arena.
 #[derive(Clone, Copy)]
 pub struct Slot<'a> {
-    base: NonNull<u8>,
-    offset: usize,
+    start: NonNull<u8>,
     shape: &'a TableShape,
 }
 
@@ -80,7 +79,8 @@ impl<'a> Slot<'a> {
     /// header words must only be accessed as atomics and its row as this module does.
     #[inline]
     pub(crate) unsafe fn new(base: NonNull<u8>, offset: usize, shape: &'a TableShape) -> Self {
-        Self { base, offset, shape }
+        // SAFETY: inside the chunk, by the caller's promise.
+        Self { start: unsafe { advance(base, offset) }, shape }
     }
 
     /// The key's word.
@@ -88,7 +88,7 @@ impl<'a> Slot<'a> {
     #[inline]
     pub fn key_word(&self) -> &'a AtomicU64 {
         // SAFETY: the first word of the slot, by the constructor's contract.
-        unsafe { word(self.base, self.offset) }
+        unsafe { word(self.start, 0) }
     }
 
     /// The meta word.
@@ -96,7 +96,7 @@ impl<'a> Slot<'a> {
     #[inline]
     pub fn meta(&self) -> &'a AtomicU64 {
         // SAFETY: the second word of the slot, by the constructor's contract.
-        unsafe { word(self.base, self.offset + META_OFFSET) }
+        unsafe { word(self.start, META_OFFSET) }
     }
 
     /// The header as it is now. The key is at least as new as the meta word: a slot's key changes
@@ -232,7 +232,7 @@ impl<'a> Slot<'a> {
     #[inline]
     fn row(&self) -> Lanes {
         // SAFETY: the row lies behind the header inside the slot, by the constructor's contract.
-        unsafe { Lanes::new(self.base, self.offset + HEADER_BYTES, self.shape.row_len()) }
+        unsafe { Lanes::new(self.start, HEADER_BYTES, self.shape.row_len()) }
     }
 
     /// Writes a whole row into a slot that nobody else knows yet.
@@ -258,15 +258,13 @@ impl<'a> Slot<'a> {
         if cfg!(loom) {
             return;
         }
-        let first = self.base.as_ptr().wrapping_add(self.offset);
-        let bytes = HEADER_BYTES + floats * size_of::<f32>();
-        let mut at = 0;
-        while at < bytes {
+        // A slot need not start at a line: the first address is moved back to where its line does.
+        let before = self.start.as_ptr().addr() % crate::prefetch::LINE_BYTES;
+        let first = self.start.as_ptr().wrapping_sub(before);
+        let bytes = before + HEADER_BYTES + floats * size_of::<f32>();
+        for at in (0..bytes).step_by(crate::prefetch::LINE_BYTES) {
             fetch(first.wrapping_add(at));
-            at += crate::prefetch::LINE_BYTES;
         }
-        // A slot need not start at a line, so its last line may be one further.
-        fetch(first.wrapping_add(bytes - 1));
     }
 }
 
