@@ -112,6 +112,10 @@ impl Fabric for SimFabric {
         self.state().goodbye(self.rank);
     }
 
+    fn describe(&self) -> String {
+        format!("{} of {} in a simulated network", self.rank, self.size)
+    }
+
     fn counters(&self) -> FabricCounters {
         self.state().nodes[self.rank.index()].counters.clone()
     }

@@ -95,7 +95,12 @@ pub fn an_expelled_peer_delivers_nothing_more_and_learns_of_it<C: Cluster>(seed:
         job.poll(LEFT, 10);
     }
     let received = assert_first_part(&job, LEFT, GONE);
+    for token in 0..8 {
+        lane.post(shared.read(0, 4096, token)).expect("a legal READ");
+    }
+    lane.submit().expect("no fault of this node");
     job.fabric(LEFT).expel(GONE, "too late");
+    job.finish(lane.as_mut(), 8);
     assert_unreachable(&job, LEFT, GONE);
     assert!(matches!(lane.post(shared.read(0, 8, 1)), Err(FabricError::PeerLost { .. })));
     match job.wait_lost(LEFT, GONE) {
