@@ -130,7 +130,8 @@ struct Facts {
     node: Node,
     exposed: Exposed,
     reading_from: Option<Rank>,
-    local: Option<Rc<[Step]>>,
+    /// By which links are ready.
+    local: [Option<Rc<[Step]>>; 8],
 }
 
 struct Explorer<'a> {
@@ -143,8 +144,8 @@ struct Explorer<'a> {
     /// Grant moves in each content.
     moves: Vec<u8>,
     taken: Map<(u32, u16, u32), Rc<[Step]>>,
-    fetched: Map<(u32, Exposed), Rc<[Step]>>,
-    directory: Map<(u32, u64), Rc<[Step]>>,
+    fetched: Map<(u32, Exposed, u8), Rc<[Step]>>,
+    directory: Map<(u32, u64, u8), Rc<[Step]>>,
     scratch: Vec<u8>,
 }
 
@@ -177,7 +178,7 @@ impl<'a> Explorer<'a> {
         let number = self.nodes.number(&self.scratch);
         if number as usize == self.facts.len() {
             let (exposed, reading_from) = (node.exposed(), node.reading_from());
-            self.facts.push(Facts { node, exposed, reading_from, local: None });
+            self.facts.push(Facts { node, exposed, reading_from, local: Default::default() });
         }
         number
     }
@@ -200,10 +201,11 @@ impl<'a> Explorer<'a> {
         (nodes, [empty; 6])
     }
 
-    fn steps(&mut self, node: u32, input: &Input<'_>) -> Rc<[Step]> {
+    fn steps(&mut self, node: u32, input: &Input<'_>, ready: u8) -> Rc<[Step]> {
         let from = self.facts[node as usize].node.clone();
         let at = (0..3).find(|&at| Rank(at) == from.rank()).expect("three");
-        let outcomes = from.steps(input, self.setting);
+        let ready = [0, 1, 2].map(|to| ready >> to & 1 == 1);
+        let outcomes = from.steps(input, ready, self.setting);
         outcomes
             .into_iter()
             .map(|outcome| Step {
@@ -223,41 +225,58 @@ impl<'a> Explorer<'a> {
             .collect()
     }
 
+    /// Which links of a node take a record: a bit for each receiver.
+    fn ready(&self, links: [u16; 6], at: usize) -> u8 {
+        let full = |index: usize| !self.queues.things[usize::from(links[index])].is_empty();
+        let closed = LINKS
+            .iter()
+            .enumerate()
+            .filter(|&(index, &(from, _))| usize::from(from) == at && full(index))
+            .fold(0, |closed, (_, &(_, to))| closed | 1 << to);
+        if self.setting.narrow { 7 & !closed } else { 7 }
+    }
+
     /// All steps of a state, by node.
     fn all(&mut self, state: &State, mut each: impl FnMut(&mut Self, usize, Option<usize>, &Step)) {
         let (nodes, links) = *state;
         for at in 0..3 {
-            let number = nodes[at];
-            if self.facts[number as usize].local.is_none() {
-                let steps = self.steps(number, &Input::Local);
-                self.facts[number as usize].local = Some(steps);
-            }
-            let local = self.facts[number as usize].local.clone().expect("just made");
+            let (number, ready) = (nodes[at], self.ready(links, at));
+            let known = |facts: &Facts| facts.local[usize::from(ready)].clone();
+            let local = match known(&self.facts[number as usize]) {
+                Some(steps) => steps,
+                None => {
+                    let steps = self.steps(number, &Input::Local, ready);
+                    self.facts[number as usize].local[usize::from(ready)] = Some(Rc::clone(&steps));
+                    steps
+                }
+            };
             local.iter().for_each(|step| each(self, at, None, step));
             if let Some(owner) = self.facts[number as usize].reading_from {
                 let exposed = self.facts[nodes[owner.index()] as usize].exposed;
-                let steps = match self.fetched.get(&(number, exposed)) {
+                let steps = match self.fetched.get(&(number, exposed, ready)) {
                     Some(steps) => Rc::clone(steps),
                     None => {
-                        let steps = self.steps(number, &Input::Fetch(exposed));
-                        self.fetched.insert((number, exposed), Rc::clone(&steps));
+                        let steps = self.steps(number, &Input::Fetch(exposed), ready);
+                        self.fetched.insert((number, exposed, ready), Rc::clone(&steps));
                         steps
                     }
                 };
                 steps.iter().for_each(|step| each(self, at, None, step));
             }
-            self.look_home(nodes, at, &mut each);
+            self.look_home(nodes, at, ready, &mut each);
         }
         for (index, &(from, to)) in LINKS.iter().enumerate() {
             let Some(&record) = self.queues.things[usize::from(links[index])].first() else {
                 continue;
             };
-            let key = (nodes[usize::from(to)], from, u32::from(record));
+            let ready = self.ready(links, usize::from(to));
+            let source = from | u16::from(ready) << 8;
+            let key = (nodes[usize::from(to)], source, u32::from(record));
             let steps = match self.taken.get(&key) {
                 Some(steps) => Rc::clone(steps),
                 None => {
                     let bytes = self.records.things[usize::from(record)].clone();
-                    let steps = self.steps(key.0, &Input::Record(Rank(from), &bytes));
+                    let steps = self.steps(key.0, &Input::Record(Rank(from), &bytes), ready);
                     self.taken.insert(key, Rc::clone(&steps));
                     steps
                 }
@@ -271,6 +290,7 @@ impl<'a> Explorer<'a> {
         &mut self,
         nodes: [u32; 3],
         at: usize,
+        ready: u8,
         each: &mut impl FnMut(&mut Self, usize, Option<usize>, &Step),
     ) {
         let Some(word) = self.facts[nodes[1] as usize].node.directory() else { return };
@@ -278,11 +298,11 @@ impl<'a> Explorer<'a> {
         if !self.facts[number as usize].node.would_learn(word) {
             return;
         }
-        let steps = match self.directory.get(&(number, word.0)) {
+        let steps = match self.directory.get(&(number, word.0, ready)) {
             Some(steps) => Rc::clone(steps),
             None => {
-                let steps = self.steps(number, &Input::Directory(word));
-                self.directory.insert((number, word.0), Rc::clone(&steps));
+                let steps = self.steps(number, &Input::Directory(word), ready);
+                self.directory.insert((number, word.0, ready), Rc::clone(&steps));
                 steps
             }
         };

@@ -34,6 +34,10 @@ pub(crate) struct Setting {
     pub(crate) delayed_acks: bool,
     /// A pull whose READ did not count is tried again, holding exchanges back.
     pub(crate) second_tries: bool,
+    /// A link takes no record while one is under way.
+    pub(crate) narrow: bool,
+    /// How often a worker of each node stays at work on the row, under its writer bit.
+    pub(crate) busy: [u8; 3],
     /// Look for a cycle of steps that nobody asked for.
     pub(crate) cycles: bool,
     pub(crate) removed: Removed,
@@ -71,13 +75,16 @@ const BASE: Setting = Setting {
     home: false,
     delayed_acks: false,
     second_tries: false,
+    narrow: false,
+    busy: [0, 0, 0],
     cycles: false,
     removed: Removed::Nothing,
-    states_max: 20_000_000,
+    states_max: 30_000_000,
 };
 
-/// The eight configurations of the design's model, and three with what it leaves out.
-pub(crate) fn full() -> Vec<Setting> {
+/// The eight configurations of the design's model, then more with what it leaves out: sets, second
+/// tries, links without room, rows that a worker is at work on.
+pub(crate) fn settings() -> Vec<Setting> {
     let replica = Setting { start: Start::ReplicaA, ..BASE };
     let refusals = [true, true, true];
     vec![
@@ -148,7 +155,7 @@ pub(crate) fn full() -> Vec<Setting> {
             sets: [1, 0, 0],
             pushes: [2, 0, 1],
             acquires: [1, 0, 1],
-            ..replica
+            ..replica.clone()
         },
         Setting {
             name: "second tries at A and C",
@@ -157,43 +164,83 @@ pub(crate) fn full() -> Vec<Setting> {
             acquires: [1, 0, 1],
             ..BASE
         },
-    ]
-}
-
-/// Smaller ones of the same kinds, for every run of the tests.
-pub(crate) fn quick() -> Vec<Setting> {
-    let replica = Setting { start: Start::ReplicaA, ..BASE };
-    vec![
         Setting {
-            name: "small, with the search for cycles",
-            reads: [1, 0, 1],
-            decisions: [true, true, true],
+            name: "narrow links, all three acquire",
+            narrow: true,
             cycles: true,
+            acquires: [1, 1, 1],
+            decisions: refusals,
             ..BASE
         },
-        Setting { name: "replica at A", pushes: [2, 0, 1], ..replica.clone() },
-        Setting { name: "home told", home: true, ..BASE },
         Setting {
-            name: "replica at A, delayed acks",
-            delayed_acks: true,
-            decisions: [true, true, true],
+            name: "narrow links, home told, replica at A",
+            narrow: true,
+            home: true,
             ..replica.clone()
         },
         Setting {
-            name: "stale cache at C, delayed acks",
-            start: Start::StaleC,
-            delayed_acks: true,
+            name: "workers at work at B and C",
+            busy: [0, 1, 1],
+            cycles: true,
+            acquires: [1, 1, 1],
             ..BASE
         },
-        Setting { name: "B pushes too", pushes: [1, 1, 1], ..BASE },
         Setting {
-            name: "set at A, second tries",
+            name: "set, narrow links, a worker at work at B",
+            narrow: true,
+            sets: [1, 0, 0],
+            busy: [0, 1, 0],
+            ..replica
+        },
+    ]
+}
+
+/// Longer ones, of several million states each.
+pub(crate) fn large() -> Vec<Setting> {
+    let replica = Setting { start: Start::ReplicaA, ..BASE };
+    let refusals = [true, true, true];
+    vec![
+        Setting {
+            name: "two acquires at A and C, one at B",
+            acquires: [2, 1, 2],
+            pushes: [1, 0, 1],
+            ..BASE
+        },
+        Setting {
+            name: "home told, delayed acks, all acquire",
+            home: true,
+            delayed_acks: true,
+            acquires: [1, 1, 1],
+            pushes: [1, 1, 1],
+            reads: [0, 0, 1],
+            decisions: refusals,
+            ..BASE
+        },
+        Setting {
+            name: "set, second tries, delayed acks, refusals",
             sets: [1, 0, 0],
             second_tries: true,
-            releases: [0, 0, 0],
+            delayed_acks: true,
+            pushes: [2, 0, 1],
+            decisions: refusals,
+            ..replica.clone()
+        },
+        Setting {
+            name: "set at A and second tries, narrow links, busy",
+            sets: [1, 0, 0],
+            second_tries: true,
+            narrow: true,
+            busy: [1, 1, 1],
+            reads: [1, 0, 1],
+            ..replica
+        },
+        Setting {
+            name: "two writers, reads and releases on both sides",
+            pushes: [2, 0, 2],
+            reads: [1, 0, 1],
+            releases: [1, 0, 1],
             ..BASE
         },
-        Setting { name: "set at A, a replica there", sets: [1, 0, 0], ..replica },
     ]
 }
 

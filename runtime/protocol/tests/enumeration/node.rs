@@ -21,6 +21,7 @@ pub(crate) struct Node {
     sets: u8,
     /// Pushes before the set.
     pushed_at_set: u8,
+    busy: u8,
     /// The newest value that the worker has seen.
     seen: u32,
 }
@@ -90,16 +91,22 @@ pub(crate) enum Exposed {
     Moved(Rank, Epoch),
 }
 
-#[derive(Default)]
-struct Sent(Vec<(Rank, Vec<u8>)>);
+/// What a step has sent, on links of which some are ready.
+struct Sent {
+    records: Vec<(Rank, Vec<u8>)>,
+    ready: [bool; 3],
+    narrow: bool,
+}
 
 impl Outbox for Sent {
-    fn ready(&self, _: Rank) -> bool {
-        true
+    fn ready(&self, to: Rank) -> bool {
+        self.ready[to.index()]
     }
 
     fn send(&mut self, to: Rank, record: &[u8]) {
-        self.0.push((to, record.to_vec()));
+        assert!(self.ready[to.index()], "a record is only given to a link that is ready");
+        self.ready[to.index()] = !self.narrow;
+        self.records.push((to, record.to_vec()));
     }
 }
 
@@ -130,6 +137,7 @@ impl Node {
             released: 0,
             sets: 0,
             pushed_at_set: 0,
+            busy: 0,
             seen: 0,
         }
     }
@@ -146,7 +154,8 @@ impl Node {
         out.extend(rows.directory.map_or(0, |word| word.0).to_le_bytes());
         let done = [self.pushed, self.acquired, self.reads, self.released, self.sets];
         out.extend(done);
-        out.extend([self.pushed_at_set, u8::from(self.again), u8::from(rows.staged)]);
+        let flags = [self.again, rows.staged, rows.busy].map(u8::from);
+        out.extend([self.pushed_at_set, self.busy, flags[0], flags[1], flags[2]]);
         if let Some(read) = &self.read {
             out.extend([1, u8::from(read.refresh), read.pushed]);
             out.extend(read.permit.owner.0.to_le_bytes());
@@ -159,7 +168,7 @@ impl Node {
     }
 
     pub(crate) fn live(&self) -> bool {
-        self.rows.live()
+        self.rows.is_live()
     }
 
     pub(crate) fn replica(&self) -> bool {
@@ -218,8 +227,13 @@ impl Node {
     }
 
     /// All that can happen to this node by this input.
-    pub(crate) fn steps(&self, input: &Input<'_>, setting: &Setting) -> Vec<Outcome> {
-        let mut steps = Steps { setting, from: self, done: Vec::new() };
+    pub(crate) fn steps(
+        &self,
+        input: &Input<'_>,
+        ready: [bool; 3],
+        setting: &Setting,
+    ) -> Vec<Outcome> {
+        let mut steps = Steps { setting, from: self, ready, done: Vec::new() };
         match *input {
             Input::Local => steps.local(),
             Input::Record(from, record) => steps.record(from, record),
@@ -292,7 +306,7 @@ impl Node {
     }
 
     fn settle(&mut self, setting: &Setting, out: &mut Sent) -> Result<(), String> {
-        if setting.delayed_acks {
+        if setting.delayed_acks || setting.narrow {
             return Ok(());
         }
         self.machine.settle(0, &mut self.rows, out).map_err(|fault| fault.to_string())
@@ -333,7 +347,7 @@ impl Node {
         }
         let pulled = value + self.rows.accumulator;
         self.check(setting, pulled, read.pushed, read.seen)?;
-        if !self.rows.live() && !self.rows.replica() {
+        if !self.rows.is_live() && !self.rows.replica() {
             self.seen = pulled;
         }
         Ok(())
@@ -342,7 +356,7 @@ impl Node {
     fn stage_set(&mut self) {
         self.sets += 1;
         self.pushed_at_set = self.pushed;
-        if self.rows.live() {
+        if self.rows.is_live() {
             self.rows.base = SET;
             return;
         }
@@ -356,6 +370,7 @@ impl Node {
 struct Steps<'a> {
     setting: &'a Setting,
     from: &'a Node,
+    ready: [bool; 3],
     done: Vec<Outcome>,
 }
 
@@ -373,12 +388,19 @@ impl Steps<'_> {
             node.machine.renumber(1);
             let policy = node.machine.policy();
             *policy = Script { allowed: policy.allowed, picks: picks.clone(), ..Script::default() };
-            let mut out = Sent::default();
+            let (ready, narrow) = (self.ready, self.setting.narrow);
+            let mut out = Sent { records: Vec::new(), ready, narrow };
             let acted = act(&mut node, &mut out).and_then(|()| node.observe(self.setting));
             let widths = std::mem::take(&mut node.machine.policy().widths);
             node.machine.policy().picks.clear();
             let label = format!("{} {label} {picks:?}", name(self.from.rank()));
-            self.done.push(Outcome { label, node, sent: out.0, obligatory, fault: acted.err() });
+            self.done.push(Outcome {
+                label,
+                node,
+                sent: out.records,
+                obligatory,
+                fault: acted.err(),
+            });
             // The next sequence: count up the last pick that has alternatives left.
             picks.resize(widths.len(), 0);
             while picks.last().is_some_and(|&pick| pick + 1 == widths[picks.len() - 1]) {
@@ -398,7 +420,7 @@ impl Steps<'_> {
             self.step("pushes", false, |node, _| {
                 let bit = node.push_bit(setting, node.pushed);
                 node.pushed += 1;
-                let live = node.rows.live();
+                let live = node.rows.is_live();
                 *(if live { &mut node.rows.base } else { &mut node.rows.accumulator }) += bit;
                 Ok(())
             });
@@ -423,19 +445,44 @@ impl Steps<'_> {
             });
         }
         self.reads();
-        if setting.delayed_acks && node.machine.unsettled() {
-            self.step("settles", true, |node, out| {
+        if node.machine.unsettled() {
+            self.productive("settles", |node, out| {
                 node.machine.settle(0, &mut node.rows, out).map_err(|fault| fault.to_string())
             });
-            // Nothing was settled: no step.
-            let mut before = Vec::new();
-            node.encode(&mut before);
-            let mut after = Vec::new();
-            if let Some(last) = self.done.last() {
-                last.node.encode(&mut after);
-                if before == after && last.sent.is_empty() && last.fault.is_none() {
-                    self.done.pop();
-                }
+        }
+        if node.rows.busy {
+            self.step("ends its work on the row", true, |node, _| {
+                node.rows.busy = false;
+                Ok(())
+            });
+        } else if node.live() && node.busy < setting.busy[at] {
+            self.step("is at work on the row", false, |node, _| {
+                node.busy += 1;
+                node.rows.busy = true;
+                Ok(())
+            });
+        }
+    }
+
+    /// A step that the engine takes by itself, if it does anything now.
+    fn productive(
+        &mut self,
+        label: &str,
+        act: impl Fn(&mut Node, &mut Sent) -> Result<(), String>,
+    ) {
+        let first = self.done.len();
+        self.step(label, true, act);
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        self.from.encode(&mut before);
+        let mut at = first;
+        while at < self.done.len() {
+            let step = &self.done[at];
+            after.clear();
+            step.node.encode(&mut after);
+            if before == after && step.sent.is_empty() && step.fault.is_none() {
+                self.done.remove(at);
+            } else {
+                at += 1;
             }
         }
     }
@@ -445,7 +492,7 @@ impl Steps<'_> {
         let entry = &node.rows.entry;
         let has_updates = node.rows.accumulator != 0;
         if entry.needs_engine(has_updates) {
-            self.step("opens an exchange", true, |node, out| {
+            self.productive("opens an exchange", |node, out| {
                 node.engine(out);
                 Ok(())
             });
@@ -460,7 +507,7 @@ impl Steps<'_> {
             && (!entry.needs_engine(false) || setting.removed == super::Removed::ReleaseIsExchange);
         let state = entry.state();
         if node.acquired < setting.acquires[node.rank().index()]
-            && free
+            && (free || setting.narrow)
             && state != EntryState::Live
         {
             self.step("acquires", false, |node, out| {
@@ -478,7 +525,6 @@ impl Steps<'_> {
             Some(read) if read.fetched.is_some() => {
                 self.step("READ done", true, |node, _| node.finish_read(setting));
             }
-            Some(_) => {}
             None if node.again => {
                 let ready = matches!(node.rows.entry.clone().pull(true), Pull::Read(_));
                 if ready && node.owner_is_other() {
@@ -510,7 +556,7 @@ impl Steps<'_> {
                     });
                 }
             }
-            None => {}
+            _ => {}
         }
     }
 

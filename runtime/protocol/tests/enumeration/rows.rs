@@ -26,6 +26,8 @@ pub(crate) struct Rows {
     pub(crate) accumulator: u32,
     pub(crate) flush: u32,
     pub(crate) staged: bool,
+    /// A worker has the writer bit.
+    pub(crate) busy: bool,
     pub(crate) directory: Option<DirectoryWord>,
     /// The next `next_dirty` finds the entry.
     pub(crate) listed: bool,
@@ -54,6 +56,7 @@ impl Rows {
             accumulator: 0,
             flush: 0,
             staged: false,
+            busy: false,
             directory: (setting.home && rank == HOME)
                 .then(|| DirectoryWord::new(HOME, second, SlotId(0))),
             listed: false,
@@ -71,7 +74,7 @@ impl Rows {
         }
     }
 
-    pub(crate) fn live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.entry.state() == EntryState::Live
     }
 
@@ -118,13 +121,14 @@ impl Storage for Rows {
     }
 
     fn live(&mut self, _: RowId) -> Option<(MetaWord, SlotId)> {
-        Rows::live(self).then(|| (self.meta(), SlotId(0)))
+        self.is_live().then(|| (self.meta(), SlotId(0)))
     }
 
     fn apply(&mut self, _: RowId, update: &[u8]) -> Outcome {
         match value(update) {
             None => Outcome::Malformed,
-            Some(_) if !Rows::live(self) => Outcome::Elsewhere,
+            Some(_) if !self.is_live() => Outcome::Elsewhere,
+            Some(_) if self.busy => Outcome::Busy,
             Some(update) => {
                 self.base += update;
                 Outcome::Done
@@ -133,18 +137,27 @@ impl Storage for Rows {
     }
 
     fn set(&mut self, _: RowId, _: &[u8], _: SetScope) -> Outcome {
-        if !Rows::live(self) {
+        if !self.is_live() {
             return Outcome::Elsewhere;
+        }
+        if self.busy {
+            return Outcome::Busy;
         }
         self.base = SET;
         Outcome::Done
     }
 
     fn copy_row(&mut self, _: RowId, out: &mut [u8]) -> Copied {
+        if self.busy {
+            return Copied::Busy;
+        }
         Copied::Row(put(self.base, out), self.meta())
     }
 
     fn move_row(&mut self, _: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
+        if self.busy {
+            return Copied::Busy;
+        }
         let moved = Copied::Row(put(self.base, out), self.meta());
         self.base = 0;
         self.entry.moved_away(next, epoch);
