@@ -48,6 +48,8 @@ struct Outbox {
     start: usize,
     /// Nothing may follow: a goodbye was queued or the socket is broken.
     closed: bool,
+    /// Why it is broken. The system tells it once, to whoever uses the socket first.
+    broken: Option<String>,
 }
 
 pub(super) struct Link {
@@ -168,6 +170,11 @@ impl Link {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// Why sending has failed, if it has.
+    pub(super) fn broken(&self) -> Option<String> {
+        self.lock_outbox().broken.clone()
+    }
+
     fn try_outbox(&self) -> Option<MutexGuard<'_, Outbox>> {
         match self.outbox.try_lock() {
             Ok(outbox) => Some(outbox),
@@ -195,7 +202,7 @@ impl Link {
             written = match retry(|| (&self.stream).write_vectored(&slices[..=parts.len()])) {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                Err(_) => return self.fail(outbox),
+                Err(error) => return fail(outbox, &error),
             };
         }
         if written == HEADER_BYTES + bytes {
@@ -216,7 +223,7 @@ impl Link {
     fn drain(&self, outbox: &mut Outbox) {
         while outbox.start < outbox.queue.len() {
             match retry(|| (&self.stream).write(&outbox.queue[outbox.start..])) {
-                Ok(0) => return self.fail(outbox),
+                Ok(0) => return fail(outbox, &ErrorKind::WriteZero.into()),
                 Ok(written) => outbox.start += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // Keeps the queue from growing at its front.
@@ -224,19 +231,18 @@ impl Link {
                     outbox.queue.drain(..start);
                     return;
                 }
-                Err(_) => return self.fail(outbox),
+                Err(error) => return fail(outbox, &error),
             }
         }
         outbox.queue.clear();
         outbox.start = 0;
     }
+}
 
-    /// The socket is broken: what the peer sent before can still be received; the thread that polls
-    /// finds the end there and reports it.
-    #[allow(clippy::unused_self, reason = "reads as what happens to this link")]
-    fn fail(&self, outbox: &mut Outbox) {
-        *outbox = Outbox { closed: true, ..Outbox::default() };
-    }
+/// The socket is broken: what the peer sent before can still be received; the thread that polls finds
+/// the end there and reports it.
+fn fail(outbox: &mut Outbox, error: &io::Error) {
+    *outbox = Outbox { closed: true, broken: Some(error.to_string()), ..Outbox::default() };
 }
 
 /// Repeats a call that a signal interrupted.

@@ -324,7 +324,12 @@ impl TcpProvider {
     fn receive(&self, inbound: &mut Inbound) {
         let space = inbound.frames.space();
         match retry(|| (&inbound.link.stream).read(space)) {
-            Ok(0) => inbound.ended = Some(self.end("its process ended: the connection was closed")),
+            Ok(0) => {
+                inbound.ended = Some(match inbound.link.broken() {
+                    Some(error) => self.end(&format!("its connection broke: {error}")),
+                    None => self.end("its process ended: the connection was closed"),
+                });
+            }
             Ok(count) => {
                 // A short read has emptied the socket; what comes later is announced anew.
                 inbound.readable = inbound.ending || count == space.len();
