@@ -85,7 +85,7 @@ struct Cell {
 /// Measures and prints.
 pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.threads > 0, "--threads must be at least 1");
-    let node = Node::start(NodeConfig { workers: args.threads, seed: 1, pin: true })?;
+    let node = Node::start(NodeConfig::with_workers(args.threads))?;
     println!("{}", node.describe());
     println!(
         "{:<5} {:<4} {:>6} {:>5} {:>8} {:>9} {:>8} {:>6} {:>9} {:>9} {:>10}",

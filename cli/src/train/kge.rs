@@ -1,13 +1,15 @@
 //! `sterna train kge`: settings from the command line, training, the report.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
-use sterna::{Node, NodeConfig};
+use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice};
 use sterna_tasks::kge::data::wn18rr;
+use sterna_tasks::kge::progress::Silent;
 use sterna_tasks::kge::{Graph, KgeConfig, ModelKind, train};
 use sterna_tasks::report::Report;
 
@@ -28,6 +30,7 @@ const STOPPED: u8 = 130;
   sterna train kge                                     WN18RR, all cores
   sterna train kge --data FB15k-237 --report fb.json   a folder with train.txt, valid.txt, test.txt
   sterna train kge --model distmult --epochs 5 --workers 2
+  sterna train kge --nodes 4 --workers 1               four processes on this host
   sterna train kge --checkpoint run1 --resume          continue where Ctrl-C stopped it")]
 pub(crate) struct KgeArgs {
     /// Folder with train, valid and test (.txt or .tsv, also .gz, .xz, .zst): lines of head, relation, tail, separated
@@ -39,9 +42,18 @@ pub(crate) struct KgeArgs {
     #[arg(long, value_parser = model)]
     model: Option<ModelKind>,
 
-    /// Threads that train; all cores if not given.
+    /// Threads of each node that train; this host's cores, shared among its nodes, if not given.
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+
+    /// Start so many processes on this host as the nodes of a job. On several hosts start this command by `sterna launch`, mpirun,
+    /// torchrun or srun instead.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    nodes: u16,
+
+    /// How nodes reach each other: auto (shm on the same host, else tcp), shm or tcp.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "tcp"])]
+    fabric: String,
 
     /// Dimension; ComplEx has so many complex ones.
     #[arg(long, help_heading = "Recipe")]
@@ -118,34 +130,52 @@ pub(crate) struct KgeArgs {
 
 /// Trains and reports.
 pub(crate) fn run(args: &KgeArgs) -> anyhow::Result<ExitCode> {
+    let mut fabric = FabricConfig::from_env()?;
+    if args.nodes > 1 && fabric.size == 1 {
+        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        return crate::launch::run_self(args.nodes, &arguments);
+    }
+    fabric.choice = ProviderChoice::parse(&args.fabric)?;
+    let first = fabric.rank.index() == 0;
     // Files that cannot be written are better found before an hour of training than after it.
     let report_file = match &args.report {
-        Some(path) => {
+        Some(path) if first => {
             let file = File::create(path);
             Some((file.with_context(|| format!("creating {}", path.display()))?, path))
         }
-        None => None,
+        _ => None,
     };
-    let graph = read_graph(args)?;
+    let graph = read_graph(args, first)?;
     let config = settings(args, &graph);
     config.check()?;
-    let workers = match args.workers {
-        Some(workers) => workers,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let node = Node::start(NodeConfig { workers, seed: config.seed, pin: true })?;
-    eprintln!("{}", node.describe());
-    say_plan(&graph, &config, workers);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sharing = fabric.local_size.unwrap_or(1).max(1);
+    let workers = args.workers.unwrap_or((cores / sharing).max(1));
+    let node_config = NodeConfig { workers, seed: config.seed, ..NodeConfig::default() };
+    let node = Node::join(node_config, fabric)?;
+    if first {
+        eprintln!("{}", node.describe());
+        say_plan(&graph, &config, &node);
+    }
     let stopper = node.stopper();
     crate::interrupt::on_interrupt(move || {
-        eprintln!("stopping after this batch (Ctrl-C again ends at once) ..");
+        if first {
+            eprintln!("stopping after this batch (Ctrl-C again ends at once) ..");
+        }
         stopper.request_stop();
     })?;
-    let mut bar = Bar::new();
-    let report = train(&node, &graph, &config, &mut bar)?;
-    drop(bar);
-    print_quality(&report);
-    println!("\n{}", node.report());
+    let report = if first {
+        let mut bar = Bar::new();
+        train(&node, &graph, &config, &mut bar)?
+    } else {
+        train(&node, &graph, &config, &mut Silent)?
+    };
+    let measured = node.job_report()?;
+    node.shutdown()?;
+    if first {
+        print_quality(&report);
+        println!("\n{measured}");
+    }
     if let Some((file, path)) = report_file {
         serde_json::to_writer_pretty(file, &report)
             .with_context(|| format!("writing {}", path.display()))?;
@@ -154,13 +184,16 @@ pub(crate) fn run(args: &KgeArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.stopped { ExitCode::from(STOPPED) } else { ExitCode::SUCCESS })
 }
 
-fn read_graph(args: &KgeArgs) -> anyhow::Result<Graph> {
+fn read_graph(args: &KgeArgs, say: bool) -> anyhow::Result<Graph> {
     let begun = Instant::now();
     let graph = match &args.data {
         Some(folder) => Graph::read(folder)?,
         None => wn18rr::graph()?,
     };
     let counts = graph.counts();
+    if !say {
+        return Ok(graph);
+    }
     eprintln!(
         "{}: {} entities, {} relations, {} / {} / {} triples to train / validate / test ({:.1} s)",
         graph.name,
@@ -202,18 +235,19 @@ fn settings(args: &KgeArgs, graph: &Graph) -> KgeConfig {
     config
 }
 
-fn say_plan(graph: &Graph, config: &KgeConfig, workers: usize) {
+fn say_plan(graph: &Graph, config: &KgeConfig, node: &Node) {
     let row = 2 * config.model.row_len(config.dim) * size_of::<f32>();
     let rows = graph.entities.len() + graph.relations.len() * if config.reciprocal { 2 } else { 1 };
     #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
     let mib = (row * rows) as f64 / f64::from(1 << 20);
     eprintln!(
-        "{}, dimension {}, {} epochs, {} workers, batches of {}, {} negatives; rows take {mib:.1} MiB",
+        "{}, dimension {}, {} epochs, {} x {} workers, batches of {}, {} negatives; rows take {mib:.1} MiB",
         config.model.name(),
         config.dim,
         config.epochs,
-        workers,
-        config.batch_for(workers),
+        node.size(),
+        node.workers(),
+        config.batch_for(node.size() * node.workers()),
         config.negatives
     );
 }

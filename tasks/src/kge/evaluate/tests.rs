@@ -167,7 +167,13 @@ fn a_model_that_says_the_same_for_all_is_ranked_in_the_middle() {
 
 #[test]
 fn equal_rows_tie_wherever_they_stand_among_the_entities() {
-    let config = KgeConfig { dim: 33, ..KgeConfig::default() };
+    for dim in [33, 256] {
+        check_that_equal_rows_tie(dim);
+    }
+}
+
+fn check_that_equal_rows_tie(dim: usize) {
+    let config = KgeConfig { dim, ..KgeConfig::default() };
     let mut graph = graph(5);
     graph.train.clear();
     graph.valid.clear();
@@ -182,7 +188,7 @@ fn equal_rows_tie_wherever_they_stand_among_the_entities() {
     for other in tables.entities.chunks_exact_mut(tables.len) {
         other.copy_from_slice(&row);
     }
-    for block in [7, 64, 301] {
+    for block in [1, 7, 64, 301] {
         let quality = ranked(&config, &graph, &tables, block);
         assert_eq!(quality.hits10, 0.0, "block {block}");
         assert!(quality.mrr < 0.01, "block {block}: {}", quality.mrr);

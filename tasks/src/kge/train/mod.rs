@@ -103,7 +103,7 @@ pub fn train(
         });
         outcomes.reduce(worse).expect("a node has a worker")
     })?;
-    Ok(tell::report(node, graph, config, outcome))
+    tell::report(node, graph, config, outcome)
 }
 
 /// Of two workers' results the one to tell: an error before none, its cause before its echo.

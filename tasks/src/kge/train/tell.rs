@@ -6,6 +6,7 @@ use std::time::Instant;
 use sterna::Node;
 
 use super::Trainer;
+use crate::kge::KgeError;
 use crate::kge::checkpoint::History;
 use crate::kge::evaluate::Quality;
 use crate::kge::progress::Position;
@@ -65,8 +66,13 @@ impl Trainer<'_, '_> {
     }
 }
 
-/// The result of a training of this node.
-pub(super) fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Outcome) -> Report {
+/// The result of a training, for the whole job; all nodes call it.
+pub(super) fn report(
+    node: &Node,
+    graph: &Graph,
+    config: &KgeConfig,
+    outcome: Outcome,
+) -> Result<Report, KgeError> {
     let mut quality = BTreeMap::new();
     for (prefix, found) in [("", outcome.test), ("valid_", outcome.valid)] {
         let Some(found) = found else { continue };
@@ -78,8 +84,8 @@ pub(super) fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Ou
         ];
         quality.extend(figures.map(|(name, figure)| (format!("{prefix}{name}"), figure)));
     }
-    let measured = node.report();
-    Report {
+    let measured = node.job_report()?;
+    Ok(Report {
         version: REPORT_VERSION,
         task: "kge".into(),
         model: config.model.name().into(),
@@ -95,10 +101,10 @@ pub(super) fn report(node: &Node, graph: &Graph, config: &KgeConfig, outcome: Ou
         quality,
         loss: outcome.history.loss,
         settings: config.to_json(),
-        fabric: if node.size() == 1 { "none".into() } else { String::new() },
+        fabric: node.fabric_name(),
         policy: "classic".into(),
         paths: serde_json::to_value(measured.paths).unwrap_or_default(),
         bytes: serde_json::to_value(measured.bytes).unwrap_or_default(),
         cpu_seconds: serde_json::to_value(measured.cpu_seconds).unwrap_or_default(),
-    }
+    })
 }
