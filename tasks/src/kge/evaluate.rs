@@ -7,9 +7,9 @@
 //!
 //! [`Ranker`] holds the queries of one worker's share and meets the entities block by block, so
 //! no one needs the whole entity table, and a block's scores are counted while they are in cache.
-//! A right answer's own score comes from the same matrix product as the candidates', which adds
-//! up each score in the same order wherever it stands: equal rows give equal scores, and a tie is
-//! seen as one.
+//! Equal rows must give equal scores, or a tie would not be seen as one. How a product adds up may
+//! depend on its shape, so all products have the same one: blocks are filled up with zeros, and a
+//! right answer's own score comes from such a product too.
 
 use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,11 @@ use super::model::Side;
 use super::step::backward_side;
 use super::{KgeConfig, ModelKind, Triple, product};
 
-/// Queries that meet a block of entities at a time: few enough for the scores to stay in cache.
-const QUERIES_PER_PRODUCT: usize = 128;
+/// Queries of a product: few enough for the scores to stay in cache.
+const QUERIES: usize = 128;
+
+/// Entities that meet the queries at a time: the most that [`Ranker::meet`] takes.
+pub const ENTITIES: usize = 1024;
 
 /// How good a model is: means over all queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,7 +101,10 @@ pub struct Ranker<'a> {
     arch: Arch,
     queries: Vec<f32>,
     asked: Vec<Asked<'a>>,
+    /// [`QUERIES`] x [`ENTITIES`].
     scores: Vec<f32>,
+    filled_queries: Vec<f32>,
+    filled_entities: Vec<f32>,
 }
 
 impl<'a> Ranker<'a> {
@@ -113,7 +119,9 @@ impl<'a> Ranker<'a> {
             arch: Arch::new(),
             queries: Vec::new(),
             asked: Vec::new(),
-            scores: Vec::new(),
+            scores: vec![0.0; QUERIES * ENTITIES],
+            filled_queries: Vec::new(),
+            filled_entities: Vec::new(),
         }
     }
 
@@ -138,12 +146,15 @@ impl<'a> Ranker<'a> {
                 row_len: len,
                 queries,
             });
-            // Far more products than needed, but by the code that will score the candidates.
-            let scores = &mut self.scores;
-            scores.resize(batch.len() * batch.len(), 0.0);
-            product::nt((batch.len(), batch.len(), len), queries, targets, scores);
-            let own_scores = scores.iter().step_by(batch.len() + 1);
-            for (&triple, &score) in batch.iter().zip(own_scores) {
+            let blocks = queries.chunks(QUERIES * len).zip(targets.chunks(QUERIES * len));
+            let mut own_scores = Vec::with_capacity(batch.len());
+            for (queries, targets) in blocks {
+                let queries = filled(queries, QUERIES * len, &mut self.filled_queries);
+                let targets = filled(targets, ENTITIES * len, &mut self.filled_entities);
+                product::nt((QUERIES, ENTITIES, len), queries, targets, &mut self.scores);
+                own_scores.extend(self.scores.iter().step_by(ENTITIES + 1));
+            }
+            for (&triple, score) in batch.iter().zip(own_scores) {
                 let known = self.filter.known(side, triple);
                 let answer = if side == Side::Tail { triple.tail } else { triple.head };
                 let listed = known.binary_search_by_key(&answer, |fact| fact[2]).is_ok();
@@ -154,14 +165,18 @@ impl<'a> Ranker<'a> {
     }
 
     /// Counts the entities from number `first` on, whose rows these are.
+    ///
+    /// # Panics
+    /// If there are more than [`ENTITIES`].
     pub fn meet(&mut self, first: u32, rows: &[f32]) {
-        let count = rows.len() / self.row_len;
-        let blocks = self.queries.chunks(QUERIES_PER_PRODUCT * self.row_len);
-        for (queries, asked) in blocks.zip(self.asked.chunks_mut(QUERIES_PER_PRODUCT)) {
-            let scores = &mut self.scores;
-            scores.resize(asked.len() * count, 0.0);
-            product::nt((asked.len(), count, self.row_len), queries, rows, scores);
-            self.arch.dispatch(Meet { asked, first, scores, count });
+        let (len, count) = (self.row_len, rows.len() / self.row_len);
+        assert!(count <= ENTITIES, "{count} entities in a block");
+        let rows = filled(rows, ENTITIES * len, &mut self.filled_entities);
+        let blocks = self.queries.chunks(QUERIES * len);
+        for (queries, asked) in blocks.zip(self.asked.chunks_mut(QUERIES)) {
+            let queries = filled(queries, QUERIES * len, &mut self.filled_queries);
+            product::nt((QUERIES, ENTITIES, len), queries, rows, &mut self.scores);
+            self.arch.dispatch(Meet { asked, first, scores: &self.scores, count });
         }
     }
 
@@ -175,6 +190,17 @@ impl<'a> Ranker<'a> {
         }
         tally
     }
+}
+
+/// `rows` with zeros up to `len`: itself if it is as long, else a copy in `scratch`.
+fn filled<'r>(rows: &'r [f32], len: usize, scratch: &'r mut Vec<f32>) -> &'r [f32] {
+    if rows.len() == len {
+        return rows;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(rows);
+    scratch.resize(len, 0.0);
+    scratch
 }
 
 // Compiled once for each instruction set that the machine may have.
@@ -200,7 +226,7 @@ impl WithSimd for MakeQueries<'_> {
     }
 }
 
-/// A block of scores, `count` for each query.
+/// A block of scores, the first `count` of each query's row.
 struct Meet<'b, 'a> {
     asked: &'b mut [Asked<'a>],
     first: u32,
@@ -213,8 +239,8 @@ impl WithSimd for Meet<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (asked, scores) in self.asked.iter_mut().zip(self.scores.chunks_exact(self.count)) {
-            asked.meet(self.first, scores);
+        for (asked, scores) in self.asked.iter_mut().zip(self.scores.chunks_exact(ENTITIES)) {
+            asked.meet(self.first, &scores[..self.count]);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::kge::model::{Side, dot};
 use crate::kge::step::{backward_side, relation_rows};
 use crate::kge::{Graph, KgeConfig, ModelKind, Triple};
 
-const ENTITIES: u32 = 301;
+const COUNT: u32 = 301;
 const RELATIONS: u32 = 4;
 
 fn graph(seed: u64) -> Graph {
@@ -17,9 +17,9 @@ fn graph(seed: u64) -> Graph {
     let mut triples = |count| {
         // Few heads and relations, so that most queries have many known answers.
         let mut triple = || Triple {
-            head: random.random_range(0..ENTITIES) / 20,
+            head: random.random_range(0..COUNT) / 20,
             relation: random.random_range(0..RELATIONS),
-            tail: random.random_range(0..ENTITIES),
+            tail: random.random_range(0..COUNT),
         };
         (0..count).map(|_| triple()).collect::<Vec<_>>()
     };
@@ -52,7 +52,7 @@ struct Tables {
 fn tables(config: &KgeConfig, spread: i8) -> Tables {
     let len = config.model.row_len(config.dim);
     Tables {
-        entities: table(ENTITIES as usize, len, spread, 1),
+        entities: table(COUNT as usize, len, spread, 1),
         relations: table(relation_rows(config, RELATIONS as usize), len, spread, 2),
         len,
     }
@@ -116,7 +116,7 @@ fn naive(config: &KgeConfig, graph: &Graph, tables: &Tables) -> Quality {
             config.model.query(form, entity(asked), relation(r), &mut query);
             let own = dot(&query, entity(right));
             let (mut higher, mut equal) = (0, 0);
-            for other in (0..ENTITIES).filter(|&e| !facts.contains(&answered(e))) {
+            for other in (0..COUNT).filter(|&e| !facts.contains(&answered(e))) {
                 let score = dot(&query, entity(other));
                 higher += usize::from(score > own);
                 equal += usize::from(score == own);
@@ -161,7 +161,7 @@ fn a_model_that_says_the_same_for_all_is_ranked_in_the_middle() {
     graph.test = vec![Triple { head: 1, relation: 0, tail: 2 }];
     let tables = tables(&config, 0);
     let quality = ranked(&config, &graph, &tables, 77);
-    assert!((quality.mrr - 1.0 / (1.0 + f64::from(ENTITIES - 1) / 2.0)).abs() < 1e-12);
+    assert!((quality.mrr - 1.0 / (1.0 + f64::from(COUNT - 1) / 2.0)).abs() < 1e-12);
     assert_eq!(quality.hits10, 0.0);
 }
 

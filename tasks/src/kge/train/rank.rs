@@ -1,14 +1,13 @@
 //! Ranks triples with all workers of the job together.
 
 use super::Trainer;
-use crate::kge::evaluate::{BatchRows, Quality, Ranker, Tally};
+use crate::kge::evaluate::{BatchRows, ENTITIES, Quality, Ranker, Tally};
 use crate::kge::step::backward_row;
 use crate::kge::{KgeError, Triple};
 
 /// Triples asked at a time; bounds the memory for their queries.
 const TRIPLES_PER_PASS: usize = 8192;
 const TRIPLES_PER_PULL: usize = 128;
-const ENTITIES_PER_BLOCK: u64 = 1024;
 
 impl Trainer<'_, '_> {
     /// The model's quality on these triples. All workers call it with the same ones; each ranks
@@ -54,9 +53,9 @@ impl Trainer<'_, '_> {
         }
         let entities = run.entity.keys();
         let [rows, ..] = &mut buffers;
-        for first in (0..entities).step_by(usize::try_from(ENTITIES_PER_BLOCK).expect("small")) {
+        for first in (0..entities).step_by(ENTITIES) {
             keys.clear();
-            keys.extend(first..entities.min(first + ENTITIES_PER_BLOCK));
+            keys.extend(first..entities.min(first + ENTITIES as u64));
             rows.resize(keys.len() * len, 0.0);
             self.worker.pull(&run.entity, &keys, rows)?;
             ranker.meet(u32::try_from(first).expect("entities are u32"), rows);
