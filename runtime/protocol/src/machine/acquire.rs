@@ -26,9 +26,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         let (table, number) = (acquires.table, acquires.number);
         for acquire in acquires.iter() {
             let row = RowId { table, key: acquire.key };
-            if acquire.requester.index() >= self.peers.len() {
-                return Err(PeerFault::Acquire { from, row });
-            }
+            self.known(from, acquire.requester)?;
             if let Some(why) = self.acquire(from, row, number, &acquire, store, out)? {
                 let work = Work::Acquire { number, acquire };
                 if !self.park(Parked { row, why, work }, store) {

@@ -16,6 +16,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
     ) -> Result<(), PeerFault> {
         let number = answer.number;
+        answer.iter().flatten().try_for_each(|nack| self.known(from, nack.next))?;
         let fault = PeerFault::Answer { from, number };
         let peer = &mut self.peers[from.index()];
         let Some(index) = peer.request(number) else { return Err(fault) };

@@ -46,6 +46,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         for grant in grants.iter() {
             let row = RowId { table: grants.table, key: grant.key };
             let mut foreign = store.find(row).ok_or(PeerFault::Answer { from, number })?;
+            grant.holders.iter().try_for_each(|holder| self.known(from, holder))?;
             let asked = Self::asked(&mut foreign, number);
             if !foreign.control().moved_here(number, self.rank, grant.epoch) {
                 return Err(PeerFault::Answer { from, number });
@@ -74,6 +75,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         let number = refusals.number;
         for refusal in refusals.iter() {
             let row = RowId { table: refusals.table, key: refusal.key };
+            self.known(from, refusal.next)?;
             let mut foreign = store.find(row).ok_or(PeerFault::Answer { from, number })?;
             let asked = Self::asked(&mut foreign, number);
             if !foreign.control().refused(number, refusal.next, refusal.epoch) {

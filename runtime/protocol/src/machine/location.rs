@@ -97,7 +97,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     ) -> Result<(), PeerFault> {
         for Found { key, word } in found.iter() {
             let row = RowId { table: found.table, key };
-            if store.home(row) != Some(from) || word.owner().index() >= self.peers.len() {
+            self.known(from, word.owner())?;
+            if store.home(row) != Some(from) {
                 return Err(PeerFault::Row { from, row });
             }
             self.learned(row, word, store);

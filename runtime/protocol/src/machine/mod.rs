@@ -71,7 +71,7 @@ pub enum PeerFault {
         row: RowId,
     },
     /// More requests than may be unanswered.
-    #[error("{from} has more than {REQUESTS_MAX} requests unanswered")]
+    #[error("{from} has more than {REQUESTS_MAX} requests unanswered, or two with one number")]
     Requests {
         /// Who.
         from: Rank,
@@ -84,13 +84,13 @@ pub enum PeerFault {
         /// The number.
         number: u32,
     },
-    /// A rank that is not in the job, or an Acquire that runs in circles (I4).
-    #[error("{from} sent an Acquire of {row} that cannot be")]
-    Acquire {
+    /// A rank that is not in the job.
+    #[error("{from} named {rank}, which is not in the job")]
+    Rank {
         /// Who.
         from: Rank,
-        /// The row.
-        row: RowId,
+        /// What was named.
+        rank: Rank,
     },
 }
 
@@ -395,6 +395,24 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     #[doc(hidden)]
     pub fn renumber(&mut self, number: u32) {
         self.next_number = number;
+    }
+
+    /// Whether all requests up to this number ([`Machine::last_number`]) have been answered.
+    #[must_use]
+    pub fn answered_up_to(&self, number: u32) -> bool {
+        let open = |request: &peer::Request<K>| number.wrapping_sub(request.number) < 1 << 31;
+        !self.peers.iter().any(|peer| peer.requests.iter().any(open))
+    }
+
+    /// The number of the newest request.
+    #[must_use]
+    pub fn last_number(&self) -> u32 {
+        self.next_number.wrapping_sub(1)
+    }
+
+    /// A rank that came from a peer.
+    fn known(&self, from: Rank, rank: Rank) -> Result<(), PeerFault> {
+        if rank.index() < self.peers.len() { Ok(()) } else { Err(PeerFault::Rank { from, rank }) }
     }
 
     /// Lists an entry for its owner if the engine has something to do for it.

@@ -100,7 +100,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
 
     fn owe(&mut self, from: Rank, owed: Owed) -> Result<(), PeerFault> {
         let list = &mut self.peers[from.index()].owed;
-        if list.len() == REQUESTS_MAX {
+        if list.len() == REQUESTS_MAX || list.iter().any(|other| other.number == owed.number) {
             return Err(PeerFault::Requests { from });
         }
         list.push_back(owed);
