@@ -337,13 +337,15 @@ impl Entry {
     /// An Acquire that is wanted cannot be sent, for want of room.
     pub fn forget_acquire(&mut self) {
         self.wants_acquire = false;
+        // It may have been all that second tries had to let go first.
+        self.held_back = false;
     }
 
     /// Intent ended. A replica's base must not be read from here on (the caller drops or keeps it); the
     /// owner is told. An Acquire that was not sent is forgotten; a share that comes now is given back at
     /// once. `true` if the key is now to be listed.
     pub fn want_release(&mut self) -> bool {
-        self.wants_acquire = false;
+        self.forget_acquire();
         self.unwanted = self.open(ExchangeKind::Acquire);
         if self.base != Base::Copy {
             return false;

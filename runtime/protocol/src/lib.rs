@@ -40,8 +40,10 @@
 //!   back later ([`storage::Outcome::Busy`]).
 //! - **K4** Live and Replica are published with the accumulator added; by K1 nothing is in flight then.
 //! - **K5** A set drops its setter's accumulator and replica; the key cannot be seen there until the answer.
-//! - **K6** A request of a node that knows of a newer epoch, or was told that this node is next, is parked;
-//!   other updates are nacked, other Acquires passed on, along strictly growing epochs (I4). Parked
+//! - **K6** A request of a node that knows of a newer epoch, or was told that this node is next, is parked
+//!   where the answer comes: at a node with an Acquire open, and at the home. (Anywhere else the node has
+//!   owned the row and has forgotten; it names the home. Parked there, the request would wait for ever.)
+//!   Other updates are nacked, other Acquires passed on, along strictly growing epochs (I4). Parked
 //!   requests are served in order of arrival, in the same step as the change that makes them servable.
 //! - **K7** An ack changes nothing in the view, a nack puts the flush back *before* the accumulator, a
 //!   refresh writes READ + accumulator.

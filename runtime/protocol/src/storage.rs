@@ -60,7 +60,9 @@ pub trait Storage {
     /// The entry of a row, if there is one.
     fn find(&mut self, row: RowId) -> Option<Self::Foreign<'_>>;
 
-    /// The entry of a row; a new one is Remote, owned by the home since [`Epoch::FIRST`].
+    /// The entry of a row; a new one is Remote, owned by whom the directory names if this is the home,
+    /// else by the home since [`Epoch::FIRST`]. An entry that comes to name this node itself while the
+    /// row is not here is out of date (this node has owned the row, and forgotten): the home is asked.
     ///
     /// # Errors
     /// [`Full`] if there is none and all others are pinned.

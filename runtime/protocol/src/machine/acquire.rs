@@ -5,6 +5,7 @@ use sterna_rdma::Rank;
 use crate::ids::{RowId, SlotId};
 use crate::machine::compose::{Composed, Envelope};
 use crate::machine::park::{Parked, Why, Work};
+use crate::machine::update::Next;
 use crate::machine::{Machine, PeerFault};
 use crate::outbox::Outbox;
 use crate::owned::{Decision, Policy, Wish};
@@ -32,7 +33,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
                 if !self.park(Parked { row, why, work }, store) {
                     // As good as refused: the requester finds out by its own patience if even this
                     // cannot be said.
-                    let Nack { next, epoch } = self.next_owner(from, row, acquire.epoch, store)?;
+                    let known = self.next_owner(from, row, acquire.epoch, store)?;
+                    let Nack { next, epoch } = known.so_far();
                     let uses = RETRY_USES;
                     let refusal = Refusal { key: row.key, next, epoch, uses };
                     self.refuse(row, number, acquire.requester, &refusal, out);
@@ -55,10 +57,10 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         if let Some((meta, slot)) = store.live(row) {
             return Ok(self.decide(row, number, acquire, (meta, slot), store, out));
         }
-        let Nack { next, epoch } = self.next_owner(from, row, acquire.epoch, store)?;
-        if next == self.rank || acquire.epoch.newer_than(epoch) {
-            return Ok(Some(Why::Early));
-        }
+        let Nack { next, epoch } = match self.next_owner(from, row, acquire.epoch, store)? {
+            Next::Early(_) => return Ok(Some(Why::Early)),
+            Next::Known(nack) => nack,
+        };
         if !epoch.newer_than(acquire.epoch) || next == acquire.requester {
             // Nothing newer is known here, or the requester itself is next: it looks again.
             let refusal = Refusal { key: row.key, next, epoch, uses: 0 };

@@ -2,7 +2,7 @@
 
 use sterna_rdma::Rank;
 
-use crate::ids::RowId;
+use crate::ids::{Epoch, RowId};
 use crate::machine::compose::{Composed, Envelope};
 use crate::machine::park::{Parked, Why, Work};
 use crate::machine::{Machine, PeerFault};
@@ -44,7 +44,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         // Asked before a record is begun, because the answer differs.
         let away = match store.live(row) {
             Some(_) => None,
-            None => Some(self.next_owner(from, row, crate::ids::Epoch::FIRST, store)?),
+            None => Some(self.next_owner(from, row, Epoch::FIRST, store)?.so_far()),
         };
         let (kind, table) = (Kind::SnapshotRows, row.table);
         let to = Envelope { to: from, kind, flags: 0, table, number: Some(number) };

@@ -89,7 +89,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
                     if self.park(parked, store) {
                         self.just_owed(from).open += 1;
                     } else {
-                        let nack = self.next_owner(from, row, epoch, store)?;
+                        let nack = self.next_owner(from, row, epoch, store)?.so_far();
                         self.just_owed(from).nacks.push((index, nack));
                     }
                 }
@@ -137,32 +137,61 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             }
             Outcome::Busy => Ok(Reply::Park(Why::Busy)),
             Outcome::Malformed => Err(PeerFault::Payload { from, row }),
-            Outcome::Elsewhere => {
-                let nack = self.next_owner(from, row, epoch, store)?;
-                // Its sender was told that this node is next, or knows more than this node: K6.
-                let early = nack.next == self.rank || epoch.newer_than(nack.epoch);
-                Ok(if early { Reply::Park(Why::Early) } else { Reply::Nack(nack) })
-            }
+            Outcome::Elsewhere => Ok(match self.next_owner(from, row, epoch, store)? {
+                Next::Known(nack) => Reply::Nack(nack),
+                Next::Early(_) => Reply::Park(Why::Early),
+            }),
         }
     }
 
-    /// Who owns a row that is not Live here, as far as known: the entry's owner, else the directory's,
-    /// else its home, which then knows better.
+    /// Who owns a row that is not Live here, for somebody who believes that this node does since `asked`:
+    /// the entry's owner, else the directory's, else its home, which knows better.
+    ///
+    /// If the asker knows of a newer epoch, or was told that this node is next (K6), the answer comes
+    /// here: with the grant if an Acquire is open, with a Location if this is the home. Otherwise this
+    /// node once owned the row and has forgotten.
     pub(super) fn next_owner<S: Storage<Place = K>>(
         &self,
         from: Rank,
         row: RowId,
         asked: Epoch,
         store: &mut S,
-    ) -> Result<Nack, PeerFault> {
+    ) -> Result<Next, PeerFault> {
         let home = store.home(row).ok_or(PeerFault::Row { from, row })?;
-        if let Some(mut foreign) = store.find(row) {
+        let entry = store.find(row).map(|mut foreign| {
             let entry = foreign.control();
-            return Ok(Nack { next: entry.owner(), epoch: entry.epoch() });
-        }
-        Ok(match store.directory(row) {
-            Some(word) => Nack { next: word.owner(), epoch: word.epoch() },
-            None => Nack { next: home, epoch: asked },
+            let pending = entry.exchange().is_some_and(|it| it.kind == ExchangeKind::Acquire);
+            (Nack { next: entry.owner(), epoch: entry.epoch() }, pending)
+        });
+        let (known, pending) = entry.unwrap_or_else(|| match store.directory(row) {
+            Some(word) => (Nack { next: word.owner(), epoch: word.epoch() }, false),
+            None => (Nack { next: home, epoch: asked }, false),
+        });
+        let early = known.next == self.rank || asked.newer_than(known.epoch);
+        Ok(if !early {
+            Next::Known(known)
+        } else if pending || home == self.rank {
+            Next::Early(known)
+        } else {
+            Next::Known(Nack { next: home, epoch: asked })
         })
+    }
+}
+
+/// Who owns a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// As far as is known here.
+    Known(Nack),
+    /// This node will know better before long; so far it knows this.
+    Early(Nack),
+}
+
+impl Next {
+    /// What is known.
+    pub(super) fn so_far(self) -> Nack {
+        match self {
+            Self::Known(nack) | Self::Early(nack) => nack,
+        }
     }
 }

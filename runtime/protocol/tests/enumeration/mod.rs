@@ -38,6 +38,8 @@ pub(crate) struct Setting {
     pub(crate) narrow: bool,
     /// How often a worker of each node stays at work on the row, under its writer bit.
     pub(crate) busy: [u8; 3],
+    /// How often each node forgets where the row is.
+    pub(crate) evictions: [u8; 3],
     /// Look for a cycle of steps that nobody asked for.
     pub(crate) cycles: bool,
     pub(crate) removed: Removed,
@@ -77,6 +79,7 @@ const BASE: Setting = Setting {
     second_tries: false,
     narrow: false,
     busy: [0, 0, 0],
+    evictions: [0, 0, 0],
     cycles: false,
     removed: Removed::Nothing,
     states_max: 30_000_000,
@@ -183,6 +186,15 @@ pub(crate) fn settings() -> Vec<Setting> {
             busy: [0, 1, 1],
             cycles: true,
             acquires: [1, 1, 1],
+            ..BASE
+        },
+        Setting {
+            name: "A and C forget where the row is",
+            home: true,
+            evictions: [1, 0, 1],
+            acquires: [1, 1, 1],
+            reads: [1, 0, 0],
+            releases: [0, 0, 0],
             ..BASE
         },
         Setting {

@@ -22,6 +22,7 @@ pub(crate) struct Node {
     /// Pushes before the set.
     pushed_at_set: u8,
     busy: u8,
+    evicted: u8,
     /// The newest value that the worker has seen.
     seen: u32,
 }
@@ -138,6 +139,7 @@ impl Node {
             sets: 0,
             pushed_at_set: 0,
             busy: 0,
+            evicted: 0,
             seen: 0,
         }
     }
@@ -155,7 +157,7 @@ impl Node {
         let done = [self.pushed, self.acquired, self.reads, self.released, self.sets];
         out.extend(done);
         let flags = [self.again, rows.staged, rows.busy].map(u8::from);
-        out.extend([self.pushed_at_set, self.busy, flags[0], flags[1], flags[2]]);
+        out.extend([self.evicted, self.pushed_at_set, self.busy, flags[0], flags[1], flags[2]]);
         if let Some(read) = &self.read {
             out.extend([1, u8::from(read.refresh), read.pushed]);
             out.extend(read.permit.owner.0.to_le_bytes());
@@ -238,10 +240,14 @@ impl Node {
             Input::Local => steps.local(),
             Input::Record(from, record) => steps.record(from, record),
             Input::Fetch(exposed) => steps.fetch(exposed),
-            Input::Directory(word) => steps.step("learns from home", false, |node, out| {
-                node.machine.learned(ROW, word, &mut node.rows);
-                node.settle(setting, out)
-            }),
+            Input::Directory(word) => {
+                // A node that takes itself for the owner, without the row, has to look.
+                let obligatory = !self.owner_is_other();
+                steps.step("learns from home", obligatory, |node, out| {
+                    node.machine.learned(ROW, word, &mut node.rows);
+                    node.settle(setting, out)
+                });
+            }
         }
         steps.done
     }
@@ -428,11 +434,13 @@ impl Steps<'_> {
         if node.owner_is_other() {
             self.exchanges();
         }
-        if node.replica() && node.released < setting.releases[at] {
+        let intent = node.replica() || node.rows.entry.state() == EntryState::Pending;
+        if intent && node.released < setting.releases[at] {
             self.step("ends its intent", false, |node, out| {
                 node.released += 1;
-                node.rows.entry.want_release();
-                node.rows.base = 0;
+                if node.rows.entry.want_release() {
+                    node.rows.base = 0;
+                }
                 node.engine(out);
                 Ok(())
             });
@@ -448,6 +456,17 @@ impl Steps<'_> {
         if node.machine.unsettled() {
             self.productive("settles", |node, out| {
                 node.machine.settle(0, &mut node.rows, out).map_err(|fault| fault.to_string())
+            });
+        }
+        let forgettable = !node.rows.entry.pinned()
+            && node.rows.accumulator == 0
+            && node.read.is_none()
+            && node.rank() != super::rows::HOME;
+        if forgettable && node.evicted < setting.evictions[at] {
+            self.step("forgets where the row is", false, |node, _| {
+                node.evicted += 1;
+                node.rows.forget();
+                Ok(())
             });
         }
         if node.rows.busy {

@@ -65,6 +65,11 @@ impl Rows {
         }
     }
 
+    /// The entry is given up for another key's, and made again.
+    pub(crate) fn forget(&mut self) {
+        self.entry = Entry::new(HOME, Epoch::FIRST, self.entry.generation() + 1);
+    }
+
     /// What a worker of the node sees without a READ.
     pub(crate) fn view(&self) -> Option<u32> {
         match self.entry.state() {
