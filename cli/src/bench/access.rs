@@ -1,8 +1,9 @@
-//! `sterna bench access`: how fast rows of this node are read and updated.
+//! `sterna bench access`: how fast rows of this node are read and updated (of other nodes: [`super::remote`]).
 //!
 //! For each row size, batch and working set, slices of bare access and of Sterna alternate in one run; the table shows the
 //! median of the slices, and the ratio. Latencies are of whole calls.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use sterna::{Node, NodeConfig, Table, TableSpec, Worker};
+use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice, Table, TableSpec, Worker};
 
 use super::floor::BareRows;
 
@@ -30,19 +31,19 @@ const SLICES: usize = 7;
 pub(crate) struct AccessArgs {
     /// Bytes of a row's values.
     #[arg(long, value_delimiter = ',', default_values_t = [4, 64, 512, 2048, 8192], value_name = "BYTES")]
-    row_bytes: Vec<usize>,
+    pub(super) row_bytes: Vec<usize>,
 
     /// Keys in a call.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256], value_name = "KEYS")]
-    batch: Vec<usize>,
+    pub(super) batch: Vec<usize>,
 
     /// Size of the table in MiB (at most one million rows are used for short rows).
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    table_mib: usize,
+    pub(super) table_mib: usize,
 
     /// Most rows of the table.
     #[arg(long, default_value_t = 4_000_000, value_name = "ROWS")]
-    rows_max: usize,
+    pub(super) rows_max: usize,
 
     /// Distinct keys of the wide working set; 0 for all of the table.
     #[arg(long, default_value_t = 0, value_name = "KEYS")]
@@ -56,9 +57,17 @@ pub(crate) struct AccessArgs {
     #[arg(long, default_value_t = 1)]
     threads: usize,
 
+    /// Measure rows of another process instead: start so many nodes on this host.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+
+    /// How nodes reach each other: auto, shm or tcp.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "tcp"])]
+    fabric: String,
+
     /// Length of a slice in milliseconds.
     #[arg(long, default_value_t = 30, value_name = "MS")]
-    slice_ms: u64,
+    pub(super) slice_ms: u64,
 
     /// Write the figures as JSON to this file.
     #[arg(long, value_name = "FILE")]
@@ -85,7 +94,22 @@ struct Cell {
 /// Measures and prints.
 pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.threads > 0, "--threads must be at least 1");
-    let node = Node::start(NodeConfig::with_workers(args.threads))?;
+    for &row_bytes in &args.row_bytes {
+        anyhow::ensure!(row_bytes >= 4 && row_bytes.is_multiple_of(4), "rows are of 4-byte floats");
+    }
+    let mut fabric = FabricConfig::from_env()?;
+    if args.nodes > 1 && fabric.size == 1 {
+        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        return crate::launch::run_self(args.nodes, &arguments);
+    }
+    fabric.choice = ProviderChoice::parse(&args.fabric)?;
+    let node = Node::join(NodeConfig::with_workers(args.threads), fabric)?;
+    if node.size() > 1 {
+        anyhow::ensure!(args.threads == 1, "rows of other processes are measured by one thread");
+        super::remote::run(args, &node)?;
+        node.shutdown()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("{}", node.describe());
     println!(
         "{:<5} {:<4} {:>6} {:>5} {:>8} {:>9} {:>8} {:>6} {:>9} {:>9} {:>10}",
@@ -107,7 +131,6 @@ pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
     }
     let mut cells = Vec::new();
     for &row_bytes in &args.row_bytes {
-        anyhow::ensure!(row_bytes >= 4 && row_bytes.is_multiple_of(4), "rows are of 4-byte floats");
         let dim = row_bytes / size_of::<f32>();
         let stride = (HEADER_BYTES + row_bytes).next_multiple_of(HEADER_BYTES);
         let rows = ((args.table_mib << 20) / stride).clamp(1024, args.rows_max.max(1024));
@@ -266,7 +289,7 @@ fn rate(
     }
 }
 
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("the bounds are valid")
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod floor;
+mod remote;
 
 use std::process::ExitCode;
 
@@ -15,7 +16,8 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Local pull and push by row size, batch and working set, beside bare random-row copies and additions.
+    /// Pull and push by row size, batch and working set: of local rows beside bare random-row copies and additions, of rows of
+    /// other processes (--nodes 2) beside a bare TCP ping-pong.
     Access(access::AccessArgs),
 }
 

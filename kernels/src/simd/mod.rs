@@ -1,7 +1,7 @@
 //! Vector registers behind one trait, chosen at run time.
 //!
-//! A kernel is written once, generic over [`Simd`], and compiled once per instruction set by the
-//! [`dispatch`] macro. There are two kinds of memory:
+//! A kernel is written once, generic over `Simd`, and compiled once per instruction set by the
+//! `dispatch` macro. There are two kinds of memory:
 //!
 //! - *private*: ordinary slices, ordinary loads;
 //! - *shared*: row bytes that other threads or processes may write or read at the same time. The compiler must not

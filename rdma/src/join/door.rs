@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LISTENER: Token = Token(CALLERS_MAX);
 const WAKER: Token = Token(CALLERS_MAX + 1);
 
-/// A node of this job that has proven itself. It waits for [`Admitted::welcome`].
+/// A node of this job that has proven itself. It waits for its welcome.
 pub(crate) struct Admitted {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) node: NodeIdentity,
