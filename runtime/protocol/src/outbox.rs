@@ -80,3 +80,34 @@ impl<F: FnMut(Rank, &[u8]) -> bool> Outbox for StagedOutbox<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_record_per_peer_waits_and_goes_first() {
+        let mut staging = Staging::new(2);
+        let (here, there) = (Rank(0), Rank(1));
+        let mut out = staging.outbox(|_, _| false);
+        out.send(there, b"one");
+        assert!(out.ready(here) && !out.ready(there));
+        assert_eq!(staging.pump(|_, _| false), 1);
+        let mut left = Vec::new();
+        let took = staging.pump(|to, record| {
+            left.push((to, record.to_vec()));
+            true
+        });
+        assert_eq!((took, left), (0, vec![(there, b"one".to_vec())]));
+        assert!(staging.outbox(|_, _| true).ready(there));
+        assert_eq!(staging.delayed, 1);
+    }
+
+    #[test]
+    fn what_waits_for_a_lost_peer_is_forgotten() {
+        let mut staging = Staging::new(1);
+        staging.outbox(|_, _| false).send(Rank(0), b"one");
+        staging.forget(Rank(0));
+        assert_eq!(staging.pump(|_, _| panic!("nothing is left")), 0);
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::entry::ExchangeKind;
 use crate::ids::TableId;
 use crate::machine::REQUESTS_MAX;
-use crate::record::NackWriter;
+use crate::record::PlacedNack;
 
 /// A request record of this node.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Owed {
     pub(super) count: u32,
     /// Keys that are parked.
     pub(super) open: u32,
-    pub(super) nacks: Vec<NackWriter>,
+    pub(super) nacks: Vec<PlacedNack>,
 }
 
 #[derive(Clone, Debug)]

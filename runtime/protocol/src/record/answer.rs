@@ -39,7 +39,7 @@ pub struct Nack {
 }
 
 /// A [`Nack`] with the place of its key in the request.
-pub type NackWriter = (u16, Nack);
+pub type PlacedNack = (u16, Nack);
 
 const fn bitmap_bytes(count: u32) -> usize {
     count.div_ceil(64) as usize * 8
@@ -100,7 +100,7 @@ impl Writer<'_> {
     ///
     /// # Panics
     /// If a nack is not of a key of the request.
-    pub fn answer(&mut self, count: u32, nacks: &[NackWriter]) -> bool {
+    pub fn answer(&mut self, count: u32, nacks: &[PlacedNack]) -> bool {
         let bitmap = bitmap_bytes(count);
         let needed = bitmap + nacks.len() * NACK_BYTES;
         self.body(count, |body| {

@@ -34,7 +34,7 @@ use sterna_rdma::Rank;
 use crate::ids::TableId;
 
 pub use acquire::{Acquire, Acquires};
-pub use answer::{Answer, Nack, NackWriter};
+pub use answer::{Answer, Nack, PlacedNack};
 pub use chunk::{Arena, Chunk};
 pub use control::{BarrierStep, ClockReport, Reduce, ReduceStep, Stop, TableDefinition};
 pub use grant::{Grant, Grants, Holders};
