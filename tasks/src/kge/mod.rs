@@ -14,7 +14,7 @@
 //! | [`step`] | a batch's gradients, summed per row |
 //! | [`filter`], [`evaluate`] | filtered ranks over the whole test set |
 //! | [`train`] | the training loop of a worker |
-//! | [`checkpoint`], [`export`] | the model on disk |
+//! | `checkpoint`, `export` | the model on disk |
 
 mod checkpoint;
 pub mod config;
