@@ -56,7 +56,8 @@ pub struct KgeConfig {
     pub seed: u64,
     /// Epochs from one validation to the next; 0 validates only at the end.
     pub valid_every: u32,
-    /// Validations without a better MRR after which training stops; 0 never stops early.
+    /// Validations without a better MRR after which training stops and returns to the best;
+    /// 0 never stops early, and saves the memory of a second copy of the values.
     pub patience: u32,
     /// Validation triples to rank, spread evenly over the split; 0 ranks all.
     pub valid_max: usize,

@@ -8,7 +8,9 @@ use crate::kge::evaluate::Quality;
 
 /// This worker's share of the rows at the best validation so far, for early stopping.
 pub(super) struct Best {
-    rows: Vec<(u64, Vec<f32>)>,
+    /// Values of each of its shards, table after table.
+    shards: Vec<Vec<f32>>,
+    quality: Quality,
 }
 
 impl Trainer<'_, '_> {
@@ -18,7 +20,7 @@ impl Trainer<'_, '_> {
         if quality.mrr > self.history.best_mrr {
             self.history.best_mrr = quality.mrr;
             self.history.worse = 0;
-            self.keep_best()?;
+            self.keep_best(quality)?;
         } else {
             self.history.worse += 1;
         }
@@ -33,45 +35,45 @@ impl Trainer<'_, '_> {
     }
 
     /// Copies this worker's share of the rows, to come back to if it does not get better.
-    fn keep_best(&mut self) -> Result<(), KgeError> {
+    fn keep_best(&mut self, quality: Quality) -> Result<(), KgeError> {
         if self.run.config.patience == 0 {
             return Ok(());
         }
-        let mut rows = self.best.take().map(|best| best.rows).unwrap_or_default();
-        let mut at = 0;
+        // Buffers of the last best, if there was one.
+        let mut old = self.best.take().map(|best| best.shards).unwrap_or_default().into_iter();
+        let mut shards = Vec::new();
         for (_, table) in self.run.tables() {
             for (_, range) in self.share.shards(table.keys(), table.row_len()) {
                 let keys: Vec<u64> = range.collect();
-                if at == rows.len() {
-                    rows.push((keys[0], vec![0.0; keys.len() * table.dim()]));
-                }
-                self.worker.pull(table, &keys, &mut rows[at].1)?;
-                at += 1;
+                let mut values = old.next().unwrap_or_default();
+                values.resize(keys.len() * table.dim(), 0.0);
+                self.worker.pull(table, &keys, &mut values)?;
+                shards.push(values);
             }
         }
-        self.best = Some(Best { rows });
+        self.best = Some(Best { shards, quality });
         // Nobody steps on while another still copies.
         self.worker.barrier()?;
         Ok(())
     }
 
-    /// Puts the rows of the best validation back, if the last one was worse and they were kept.
+    /// Puts the rows of the best validation back, if this run has a copy of them.
+    ///
+    /// For runs that stop early. One that goes its whole way ends with the last rows: their learning
+    /// rate went down to 0, and a validation's noise is no reason to prefer earlier ones.
     pub(super) fn restore_best(&mut self) -> Result<(), KgeError> {
-        if self.history.worse == 0 {
-            return Ok(());
-        }
         // A run that was resumed after its best validation has no copy of it: all workers alike.
-        let Some(Best { rows }) = self.best.take() else { return Ok(()) };
-        let mut kept = rows.into_iter();
+        let Some(Best { shards, quality }) = self.best.take() else { return Ok(()) };
+        let mut shards = shards.into_iter();
         for (_, table) in self.run.tables() {
             for (_, range) in self.share.shards(table.keys(), table.row_len()) {
                 let keys: Vec<u64> = range.collect();
-                let (_, values) = kept.next().expect("one copy per shard");
+                let values = shards.next().expect("one copy per shard");
                 self.worker.set(table, &keys, &values)?;
             }
         }
-        self.last_valid = None;
-        self.note(|trainer| format!("took back the best model, {:.4}", trainer.history.best_mrr));
+        self.last_valid = Some(quality);
+        self.note(|_| format!("took back the best model, validation MRR {:.4}", quality.mrr));
         Ok(())
     }
 }

@@ -188,6 +188,7 @@ impl<'a, 'p> Trainer<'a, 'p> {
             }
             if self.out_of_patience() {
                 self.note(|_| "no better validation: stopping early".into());
+                self.restore_best()?;
                 break;
             }
             let every = config.checkpoint_every;
@@ -195,7 +196,6 @@ impl<'a, 'p> Trainer<'a, 'p> {
                 self.save()?;
             }
         }
-        self.restore_best()?;
         let started = Instant::now();
         let test = self.rank(&self.run.graph.test)?;
         self.evaluate_seconds += started.elapsed().as_secs_f64();
