@@ -397,6 +397,12 @@ impl Entry {
         })
     }
 
+    /// Whether an exchange waits for the end of a second try.
+    #[must_use]
+    pub fn held_back(&self) -> bool {
+        self.held_back && self.holds > 0
+    }
+
     /// Opens an exchange with the owner.
     pub fn begin(&mut self, kind: ExchangeKind, number: u32) {
         assert!(self.exchange.is_none(), "K1: one exchange at a time");

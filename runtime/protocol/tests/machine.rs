@@ -112,6 +112,28 @@ fn a_row_that_a_worker_is_at_work_on_delays_only_its_own_record() {
     assert_eq!(answered, [1]);
 }
 
+#[test]
+fn a_flush_that_lets_a_second_try_go_first_is_not_forgotten() {
+    use sterna_protocol::entry::{Pull, ReadFound};
+    let mut a = Node::new(0, RECORD);
+    a.rows.push(1, 1);
+    let Pull::Read(permit) = a.rows.foreign.get_mut(&1).unwrap().entry.pull(true) else { panic!() };
+    assert_eq!((a.flush(1), a.flush(1)), (0, 0));
+    let _ = a.rows.foreign.get_mut(&1).unwrap().entry.finish_read(permit, ReadFound::Row);
+    assert_eq!(a.flush(1), 1);
+}
+
+#[test]
+fn a_parked_request_that_is_no_good_takes_no_other_with_it() {
+    let mut b = Node::new(1, RECORD);
+    b.rows.busy = Some(3);
+    b.take(0, &updates(1, &[3], &[1, 2, 3])).unwrap();
+    b.take(0, &updates(2, &[3], &9_u64.to_le_bytes())).unwrap();
+    b.rows.busy = None;
+    let fault = b.machine.settle(7, &mut b.rows, &mut b.links).unwrap_err();
+    assert_eq!((fault.culprit(), b.rows.live[&3], b.machine.parked()), (Rank(0), 9, 0));
+}
+
 fn number(record: &[u8]) -> u32 {
     match Record::decode(record).unwrap() {
         Record::Answer(answer) => answer.number,

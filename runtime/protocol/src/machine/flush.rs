@@ -34,6 +34,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             }
         }
         self.finish(out);
+        // Those that wait for a READ are tried again; the worker that ends it lists its key, too.
+        while let Some(place) = self.held_back.pop() {
+            if let Some(mut foreign) = store.at(place) {
+                foreign.mark_dirty(peer);
+            }
+        }
         opened
     }
 
@@ -50,7 +56,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             self.list(foreign);
             return Some(0);
         }
-        let Some(mut kind) = foreign.control().next_exchange(has_updates) else { return Some(0) };
+        let Some(mut kind) = foreign.control().next_exchange(has_updates) else {
+            if foreign.control().held_back() {
+                self.held_back.push(foreign.place());
+            }
+            return Some(0);
+        };
         if kind == ExchangeKind::Acquire && foreign.reserve().is_none() {
             self.counters.acquires_dropped += 1;
             foreign.control().forget_acquire();

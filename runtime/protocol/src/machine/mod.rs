@@ -94,6 +94,21 @@ pub enum PeerFault {
     },
 }
 
+impl PeerFault {
+    /// The peer to expel.
+    #[must_use]
+    pub fn culprit(&self) -> Rank {
+        match *self {
+            Self::Decode { from, .. }
+            | Self::Row { from, .. }
+            | Self::Payload { from, .. }
+            | Self::Requests { from }
+            | Self::Answer { from, .. }
+            | Self::Rank { from, .. } => from,
+        }
+    }
+}
+
 /// A request that waits for its answer, for messages: what the node waits for, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -170,6 +185,8 @@ pub struct Machine<K, P> {
     /// Rows that have come here and whose home has not been told.
     undisclosed: Vec<RowId>,
     composer: Composer<K>,
+    /// Entries whose exchange lets a READ go first.
+    held_back: Vec<K>,
     next_number: u32,
     now_ns: u64,
     counters: MachineCounters,
@@ -194,6 +211,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             unpark: Vec::new(),
             undisclosed: Vec::new(),
             composer: Composer::new(record_bytes),
+            held_back: Vec::new(),
             next_number: 1,
             now_ns: 0,
             counters: MachineCounters::default(),
@@ -295,7 +313,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     /// that are complete, as far as links are ready.
     ///
     /// # Errors
-    /// If a parked request turns out to break the protocol.
+    /// If a parked request turns out to break the protocol; [`PeerFault::culprit`] has to be expelled.
+    /// All else is settled all the same, but answers go out with the next call.
     pub fn settle<S: Storage<Place = K>>(
         &mut self,
         now_ns: u64,

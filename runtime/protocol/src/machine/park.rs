@@ -93,7 +93,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         true
     }
 
-    /// Serves parked requests (those of one row, or all) in order, as far as possible.
+    /// Serves parked requests (those of one row, or all) in order, as far as possible. One that turns out
+    /// to break the protocol is dropped and reported; the others are served all the same.
     pub(super) fn serve_parked<S: Storage<Place = K>>(
         &mut self,
         only: Option<RowId>,
@@ -102,14 +103,25 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     ) -> Result<(), PeerFault> {
         let waiting = std::mem::take(&mut self.parked);
         let mut left = Vec::with_capacity(waiting.len());
+        let mut fault = None;
         for mut parked in waiting {
             let row = parked.row;
             if only.is_some_and(|only| only != row) {
                 left.push(parked);
-            } else if let Some(why) = self.serve(&parked, store, out)? {
-                parked.why = why;
-                left.push(parked);
-            } else if let Some(mut foreign) = store.find(row) {
+                continue;
+            }
+            match self.serve(&parked, store, out) {
+                Ok(Some(why)) => {
+                    parked.why = why;
+                    left.push(parked);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(found) => {
+                    fault.get_or_insert(found);
+                }
+            }
+            if let Some(mut foreign) = store.find(row) {
                 foreign.control().set_parked(false);
             }
         }
@@ -123,7 +135,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             }
         }
         self.parked = left;
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
     /// Serves one; `Some` says why it stays.
