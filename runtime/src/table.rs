@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use sterna_kernels::{Init, Optimizer, RowShape};
+use sterna_protocol::record::payload_bytes_max;
 use sterna_protocol::{Key, TableId};
+use sterna_rdma::RECORD_BYTES_MAX;
 use sterna_store::{BlockPool, RowTable, TableShape};
 
 use crate::error::{Error, Result};
@@ -194,6 +196,14 @@ impl fmt::Debug for Table {
 /// The form of a table's slots at every node.
 pub(crate) fn slot_shape(spec: &TableSpec, slots_most: u32) -> Result<TableShape> {
     let shape = spec.shape();
+    let travels = shape.update_bytes_max().max(shape.row_len() * size_of::<f32>());
+    let most = payload_bytes_max(RECORD_BYTES_MAX);
+    if travels > most {
+        let reason = format!(
+            "an update of a row takes up to {travels} bytes, {most} fit a record: split rows over keys"
+        );
+        return Err(Error::Table { table: spec.name.clone(), reason });
+    }
     TableShape::new(shape.dim, shape.state_len(), slots_most)
         .map_err(|error| Error::Table { table: spec.name.clone(), reason: error.to_string() })
 }

@@ -179,9 +179,8 @@ impl Remote {
         let mut store =
             NodeStorage { here: fabric.rank(), tables, foreign: &self.foreign, scratch, taken };
         let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
-        // A parked request that breaks the protocol was its sender's; it is expelled with the next record.
         if let Err(fault) = machine.settle(now_ns, &mut store, &mut outbox) {
-            tracing::warn!("{fault}");
+            fabric.expel(fault.culprit(), &fault.to_string());
         }
         for peer in 0..fabric.size() {
             let peer = Rank::from_index(peer);

@@ -10,8 +10,9 @@ use sterna_kernels::Update;
 use sterna_protocol::entry::{Pull, ReadFound, ReadPermit, ReadVerdict};
 use sterna_protocol::{Epoch, Key, MetaWord, Rank, SlotId, SlotState};
 use sterna_rdma::{Completion, FabricError, Read, ReadLane};
-use sterna_store::{ForeignKey, shape::HEADER_BYTES};
+use sterna_store::{EntryGuard, ForeignKey, shape::HEADER_BYTES};
 
+use super::held::Held;
 use super::{Remote, Waiting};
 use crate::error::{Error, Result};
 use crate::table::Table;
@@ -153,6 +154,7 @@ impl Reader {
                     && let Some(mut guard) = remote.foreign.find(id)
                 {
                     guard.control.control.cancel_read(permit);
+                    list(&mut guard);
                 }
                 *full = matches!(error, FabricError::LaneFull { .. });
                 if *full { Ok(false) } else { Err(remote.fault(error)) }
@@ -228,6 +230,14 @@ fn judge(item: &Item, before: [u64; 2], bytes: &[u8], snapshot: bool) -> ReadFou
     }
 }
 
+/// Lists an entry for its owner if the engine has something to do for it.
+fn list(guard: &mut EntryGuard<'_, Held>) {
+    if guard.control.control.needs_engine(guard.accumulator.is_some()) {
+        let owner = guard.control.control.owner();
+        guard.mark_dirty(owner);
+    }
+}
+
 /// Lets the entry judge, and combines what was read with what waits here.
 fn settle(
     remote: &Remote,
@@ -253,6 +263,8 @@ fn settle(
         None if found == ReadFound::Row && guard.control.untouched() => ReadVerdict::Accept,
         None => ReadVerdict::Repeat,
     };
+    // An exchange may have been held back for this READ.
+    list(&mut guard);
     if verdict != ReadVerdict::Accept {
         return verdict;
     }
