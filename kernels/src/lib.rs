@@ -6,7 +6,6 @@ pub mod initialise;
 pub mod optimizer;
 pub mod rowcopy;
 pub mod simd;
-pub mod softmax;
 pub mod update;
 
 pub use element::Element;

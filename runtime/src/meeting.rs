@@ -20,6 +20,8 @@ pub(crate) struct Meeting {
 struct State {
     round: u64,
     arrived: usize,
+    /// Workers that are gone: no later round can be whole.
+    left: usize,
     sum: Vec<f64>,
     result: Vec<f64>,
     broken: Option<Error>,
@@ -42,6 +44,9 @@ impl Meeting {
         let mut state = self.lock();
         if let Some(error) = &state.broken {
             return Err(error.clone());
+        }
+        if state.left > 0 {
+            return Err(self.fail(state, Error::WorkerLost("a meeting")));
         }
         if state.arrived == 0 {
             state.sum.clear();
@@ -80,6 +85,15 @@ impl Meeting {
         // The next round cannot end, and replace the result, before this worker has arrived in it.
         values.copy_from_slice(&state.result);
         Ok(())
+    }
+
+    /// A worker is gone. Who waits for it gets an error; that it left the rounds before in order is no fault.
+    pub(crate) fn leave(&self) {
+        let mut state = self.lock();
+        state.left += 1;
+        if state.arrived > 0 {
+            self.fail(state, Error::WorkerLost("a meeting"));
+        }
     }
 
     /// Ends this and all later rounds with `error`.
@@ -135,5 +149,15 @@ mod tests {
             assert!(matches!(waiting.join().expect("no panic"), Err(Error::WorkerLost(_))));
         });
         assert!(meeting.meet(&mut [], |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_left() {
+        let meeting = Meeting::new(2);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| meeting.meet(&mut [], |_| Ok(())));
+            meeting.leave();
+            assert!(matches!(waiting.join().expect("no panic"), Err(Error::WorkerLost(_))));
+        });
     }
 }

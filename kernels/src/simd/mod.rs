@@ -49,13 +49,7 @@ pub(crate) trait Simd: Copy {
     /// `a * b + c`, rounded once where the CPU can.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// Rounds to the nearest integer, ties to even.
-    unsafe fn round(a: Self::V) -> Self::V;
-    /// `2^n` for a register of integers in `-126..=127`.
-    unsafe fn exp2_int(n: Self::V) -> Self::V;
     unsafe fn sum(a: Self::V) -> f32;
-    unsafe fn max_lane(a: Self::V) -> f32;
 }
 
 /// An instruction set that this build has a body for.

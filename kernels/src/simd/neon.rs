@@ -56,11 +56,6 @@ impl Simd for Neon {
         div(a: float32x4_t, b: float32x4_t) -> float32x4_t = vdivq_f32(a, b);
         mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
         sqrt(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);
-        max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmaxq_f32(a, b);
-        round(a: float32x4_t) -> float32x4_t = vrndnq_f32(a);
-        exp2_int(n: float32x4_t) -> float32x4_t = vreinterpretq_f32_s32(vshlq_n_s32::<23>(
-            vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127))));
         sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
-        max_lane(a: float32x4_t) -> f32 = vmaxvq_f32(a);
     }
 }

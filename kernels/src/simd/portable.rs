@@ -77,32 +77,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn max(a: f32, b: f32) -> f32 {
-        a.max(b)
-    }
-
-    #[inline(always)]
-    unsafe fn round(a: f32) -> f32 {
-        a.round_ties_even()
-    }
-
-    #[inline(always)]
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "-126..=127 by contract"
-    )]
-    unsafe fn exp2_int(n: f32) -> f32 {
-        f32::from_bits(((n as i32 + 127) as u32) << 23)
-    }
-
-    #[inline(always)]
     unsafe fn sum(a: f32) -> f32 {
-        a
-    }
-
-    #[inline(always)]
-    unsafe fn max_lane(a: f32) -> f32 {
         a
     }
 }

@@ -86,20 +86,10 @@ impl Simd for Avx2 {
         div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
         mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
         sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
-        max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
-        round(a: __m256) -> __m256 =
-            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
-        exp2_int(n: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(
-            _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127))));
         sum(a: __m256) -> f32 = {
             let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps::<1>(quarter, quarter)))
-        };
-        max_lane(a: __m256) -> f32 = {
-            let half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps::<1>(quarter, quarter)))
         };
     }
 }
@@ -120,12 +110,6 @@ impl Simd for Avx512 {
         div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
         mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
-        max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
-        round(a: __m512) -> __m512 =
-            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
-        exp2_int(n: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(
-            _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127))));
         sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
-        max_lane(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
     }
 }

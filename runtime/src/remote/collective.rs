@@ -10,8 +10,8 @@ use super::{PeerChunks, Remote};
 use crate::error::{Error, Result};
 use crate::table::Table;
 
-/// How long to sleep between looks.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long to sleep before looking again; whatever arrives ends the sleep.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Nodes compute between collective calls, some of them longer than others; this is for those that hang.
 const MEETING_LIMIT: Duration = Duration::from_secs(3600);

@@ -474,9 +474,7 @@ impl Drop for Worker {
         if let Err(error) = folded {
             self.node.meeting.break_up(error);
         }
-        if std::thread::panicking() {
-            self.node.meeting.break_up(Error::WorkerLost("a barrier"));
-        }
+        self.node.meeting.leave();
     }
 }
 
