@@ -38,4 +38,4 @@ pub use sterna_kernels::{Init, Optimizer};
 pub use sterna_protocol::{Clock, Rank};
 pub use sterna_rdma::{FabricConfig, ProviderChoice};
 pub use table::{Table, TableSpec};
-pub use worker::Worker;
+pub use worker::{Ticket, Worker};

@@ -14,7 +14,7 @@ use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
 use crate::metrics::{Metrics, Report};
-use crate::remote::{PeerChunks, Remote};
+use crate::remote::{Callers, PeerChunks, Remote};
 use crate::table::{Table, TableSpec, TableState, slot_shape};
 use crate::worker::Worker;
 
@@ -134,7 +134,7 @@ impl Node {
     /// If a peer was lost before.
     pub fn shutdown(self) -> Result<()> {
         match &self.state.remote {
-            Some(remote) => remote.all_reduce(&mut []),
+            Some(remote) => remote.all_reduce(Callers::Nodes, &mut []),
             None => Ok(()),
         }
     }
@@ -227,7 +227,7 @@ impl Node {
         if let Some(remote) = &self.state.remote {
             remote.add_table(table.clone());
             // Nobody uses the table before all know it.
-            remote.all_reduce(&mut [])?;
+            remote.all_reduce(Callers::Nodes, &mut [])?;
         }
         tables.push(table.clone());
         Ok(table)
@@ -274,11 +274,13 @@ impl Node {
     /// # Errors
     /// If a peer is lost.
     pub fn job_report(&self) -> Result<Report> {
+        // One call of all nodes at a time: tables are made under this lock, too.
+        let _tables = lock(&self.state.tables);
         let mut metrics = lock(&self.state.metrics).clone();
         let mut numbers = self.state.numbers(&metrics);
         if let Some(remote) = &self.state.remote {
-            metrics.reduce(|numbers| remote.all_reduce(numbers))?;
-            remote.all_reduce(&mut numbers)?;
+            metrics.reduce(|numbers| remote.all_reduce(Callers::Nodes, numbers))?;
+            remote.all_reduce(Callers::Nodes, &mut numbers)?;
         }
         Ok(report_of(&metrics, &numbers, self.state.size))
     }

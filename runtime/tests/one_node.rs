@@ -156,6 +156,22 @@ fn no_addition_of_concurrent_workers_is_lost_and_each_sees_its_own() {
 }
 
 #[test]
+fn a_worker_sees_its_own_axpy_on_a_row_that_others_push_to() {
+    let node = node(2);
+    let table = node.create_table(TableSpec::new("t", 64, 1)).expect("a table");
+    let mut own = node.worker(0).expect("a worker");
+    let mut other = node.worker(1).expect("a worker");
+    let mut added = 0.0;
+    for _ in 0..200 {
+        own.add(&table, &[5], &[1.0]).expect("add");
+        other.add(&table, &[5], &[1.0]).expect("add");
+        assert!(own.axpy(&table, 5, 2.0, &[50.0]).expect("axpy"));
+        added += 101.0;
+        assert!(pull(&mut own, &table, &[5])[0] >= added);
+    }
+}
+
+#[test]
 fn a_request_to_stop_reaches_every_worker() {
     let node = node(2);
     let workers = [node.worker(0).expect("a worker"), node.worker(1).expect("a worker")];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sterna::{
     Error, FabricConfig, Init, Node, NodeConfig, Optimizer, ProviderChoice, Rank, Table, TableSpec,
-    Worker,
+    Ticket, Worker,
 };
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -227,6 +227,75 @@ fn a_node_that_leaves_is_named_to_those_who_need_it() {
             };
             assert!(matches!(error, Error::PeerLost { rank: Rank(1), .. }), "{error}");
             assert!(worker.barrier().is_err(), "nobody to meet");
+        });
+    });
+}
+
+#[test]
+fn tickets_own_their_calls_and_may_be_forgotten() {
+    on_each_provider(|choice| {
+        job(2, 2, choice, |node| {
+            let table = node.create_table(TableSpec::new("t", 600, 2)).expect("a table");
+            workers(&node, |mut worker| {
+                let me = worker.global_index() as u64;
+                let mine: Vec<u64> = (0..150).map(|key| 4 * key + me).collect();
+                for round in 1..=20_u8 {
+                    let tickets: Vec<Ticket> = mine
+                        .chunks(50)
+                        .map(|keys| worker.add_async(&table, keys, &[1.0; 100]).expect("add"))
+                        .collect();
+                    let pulls: Vec<Ticket> = mine
+                        .chunks(50)
+                        .map(|keys| worker.pull_async(&table, keys).expect("pull"))
+                        .collect();
+                    drop(worker.pull_async(&table, &mine).expect("forgotten"));
+                    // A synchronous call between the begin and the end of asynchronous ones.
+                    assert_eq!(pull(&mut worker, &table, &mine), vec![f32::from(round); 300]);
+                    for ticket in pulls.into_iter().rev() {
+                        let mut values = [f32::NAN; 100];
+                        ticket.wait_into(&mut worker, &mut values).expect("values");
+                        assert_eq!(values, [f32::from(round); 100]);
+                    }
+                    for ticket in tickets {
+                        ticket.wait(&mut worker).expect("acks");
+                    }
+                }
+                let mut ticket = worker.pull_async(&table, &mine).expect("pull");
+                while !ticket.is_done(&mut worker).expect("no peer is lost") {
+                    std::thread::yield_now();
+                }
+                let mut short = [0.0; 3];
+                let error = ticket.wait_into(&mut worker, &mut short).expect_err("too short");
+                assert!(matches!(error, Error::WrongLength { .. }), "{error}");
+                ticket = worker.add_async(&table, &mine, &[1.0; 300]).expect("add");
+                worker.barrier().expect("all come");
+                assert!(ticket.is_done(&mut worker).expect("no peer is lost"));
+                worker.barrier().expect("all come");
+            });
+            node.shutdown().expect("all end");
+        });
+    });
+}
+
+#[test]
+fn tables_are_made_while_workers_meet() {
+    on_each_provider(|choice| {
+        job(2, 1, choice, |node| {
+            let mut worker = node.worker(0).expect("a worker");
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    for round in 0..500_u32 {
+                        let mut sum = [f64::from(round)];
+                        worker.all_reduce_sum(&mut sum).expect("all come");
+                        assert_eq!(sum, [2.0 * f64::from(round)]);
+                    }
+                });
+                for number in 0..10 {
+                    let spec = TableSpec::new(format!("t{number}"), 10, 2);
+                    node.create_table(spec).expect("a table");
+                }
+            });
+            node.shutdown().expect("all end");
         });
     });
 }

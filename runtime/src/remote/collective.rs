@@ -19,6 +19,28 @@ const MEETING_LIMIT: Duration = Duration::from_secs(3600);
 /// Tables are made by all nodes at about the same time.
 const TABLE_LIMIT: Duration = Duration::from_secs(300);
 
+/// Who makes a collective call. Nodes make tables and reports while their workers meet, so each has rounds of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// The workers, by the one that arrived last at its node.
+    Workers,
+    /// The nodes themselves, one call at a time.
+    Nodes,
+}
+
+impl Callers {
+    pub(super) const ALL: [Self; 2] = [Self::Workers, Self::Nodes];
+
+    /// Rounds of workers lie below 2^31, those of nodes above.
+    const fn first_round(self) -> u32 {
+        (self as u32) << 31
+    }
+
+    pub(super) const fn of_round(round: u32) -> Self {
+        Self::ALL[(round >> 31) as usize]
+    }
+}
+
 /// The sums under way. Rounds are numbered; a node begins one only when it has the result of the one before.
 #[derive(Debug)]
 pub(super) struct Reduction {
@@ -28,8 +50,8 @@ pub(super) struct Reduction {
 }
 
 impl Reduction {
-    pub(super) fn new(size: usize) -> Self {
-        Self { round: 0, parts: vec![None; size], result: None }
+    pub(super) fn new(callers: Callers, size: usize) -> Self {
+        Self { round: callers.first_round(), parts: vec![None; size], result: None }
     }
 
     /// A part (at rank 0) or a result.
@@ -50,19 +72,19 @@ impl Reduction {
 
 impl Remote {
     /// Replaces `values` by their sum over all nodes; all nodes call it.
-    pub(crate) fn all_reduce(&self, values: &mut [f64]) -> Result<()> {
+    pub(crate) fn all_reduce(&self, callers: Callers, values: &mut [f64]) -> Result<()> {
         let (here, size) = (self.fabric.rank(), self.fabric.size());
         let deadline = Instant::now() + MEETING_LIMIT;
         let round = {
             let mut engine = self.engine();
-            let round = engine.reduction.round + 1;
+            let round = engine.reductions[callers as usize].round + 1;
             if here == Rank(0) {
-                engine.reduction.parts[0] = Some(values.to_vec());
+                engine.reductions[callers as usize].parts[0] = Some(values.to_vec());
             } else {
                 engine.tell(Rank(0), Kind::Reduce, TableId(0), round, |writer| {
                     writer.reduce(ReduceStep::Part, values);
                 });
-                engine.reduction.round = round;
+                engine.reductions[callers as usize].round = round;
             }
             round
         };
@@ -71,7 +93,7 @@ impl Remote {
         loop {
             let missing: Vec<Rank> = {
                 let mut engine = self.engine();
-                let reduction = &mut engine.reduction;
+                let reduction = &mut engine.reductions[callers as usize];
                 if here == Rank(0) && reduction.parts.iter().all(Option::is_some) {
                     sum(&mut reduction.parts, values)?;
                     reduction.round = round;

@@ -14,7 +14,7 @@ use sterna_rdma::{Fabric, LostReason, RegionId, SendError, Sink};
 use sterna_store::EntryId;
 
 use super::Remote;
-use super::collective::Reduction;
+use super::collective::{Callers, Reduction};
 use super::storage::NodeStorage;
 use crate::error::Result;
 use crate::table::Table;
@@ -45,7 +45,8 @@ pub(super) struct Engine {
     pub(super) chunks: HashMap<(TableId, Rank, u32), RegionId>,
     /// What peers have said that their tables are: name and definition.
     pub(super) definitions: HashMap<(TableId, Rank), (String, Vec<u8>)>,
-    pub(super) reduction: Reduction,
+    /// The sums under way, by who makes them.
+    pub(super) reductions: [Reduction; Callers::ALL.len()],
     /// Control records that no link has taken yet, oldest first.
     pub(super) unsent: Vec<(Rank, Vec<u8>)>,
 }
@@ -60,7 +61,7 @@ impl Engine {
             taken: Vec::new(),
             chunks: HashMap::new(),
             definitions: HashMap::new(),
-            reduction: Reduction::new(size),
+            reductions: Callers::ALL.map(|callers| Reduction::new(callers, size)),
             unsent: Vec::new(),
         }
     }
@@ -139,7 +140,10 @@ impl Inbox<'_> {
                 let said = (table.name.to_owned(), table.definition.to_vec());
                 self.engine.definitions.insert((table.table, from), said);
             }
-            Record::Reduce(reduce) => self.engine.reduction.on_record(from, reduce)?,
+            Record::Reduce(reduce) => {
+                let callers = Callers::of_round(reduce.round);
+                self.engine.reductions[callers as usize].on_record(from, reduce)?;
+            }
             Record::Stop(_) => self.remote.stop_heard(),
             // Answers to questions that policy `classic` does not ask.
             _ => {}

@@ -26,7 +26,9 @@ use crate::table::Table;
 use engine::Engine;
 use held::Held;
 
+pub(crate) use collective::Callers;
 pub(crate) use read::{Reader, Request};
+pub(crate) use write::Unsettled;
 
 /// Keys of other homes that may have updates on their way at a time.
 const FOREIGN_KEYS_MAX: usize = 1 << 18;

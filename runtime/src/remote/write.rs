@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use sterna_kernels::GradientsFull;
 use sterna_protocol::record::SetScope;
 use sterna_protocol::{Key, Rank};
-use sterna_store::{Change, ForeignKey};
+use sterna_store::{Change, EntryGuard, EntryId, ForeignKey};
 
+use super::held::Held;
 use super::storage::ForeignRow;
 use super::{Remote, Waiting};
 use crate::error::Result;
@@ -119,36 +120,61 @@ impl Remote {
 
     /// Waits until all that this node had in accumulators at the call is in the main copies.
     pub(crate) fn flush(&self) -> Result<()> {
-        let mut open = Vec::new();
-        for place in self.foreign.places() {
-            if let Some(guard) = self.foreign.at(place) {
-                let pending = u64::from(guard.accumulator.is_some())
-                    + u64::from(guard.flush.is_some())
-                    + u64::from(guard.control.staged.is_some());
-                if pending > 0 {
-                    let owner = guard.control.control.owner();
-                    open.push((place, guard.key(), guard.control.acked + pending, owner));
-                }
-            }
-        }
+        let entries = self.foreign.places().filter_map(|place| unsettled(&self.foreign.at(place)?));
+        let open: Vec<Unsettled> = entries.collect();
+        self.settle_all(&open, "a flush")
+    }
+
+    /// What of a key this node has not seen acknowledged.
+    pub(crate) fn unsettled(&self, table: &Table, key: Key) -> Option<Unsettled> {
+        let guard = self.foreign.find(ForeignKey { table: table.id(), key })?;
+        unsettled(&guard)
+    }
+
+    /// Whether it has been acknowledged since.
+    pub(crate) fn is_settled(&self, unsettled: &Unsettled) -> bool {
+        self.foreign.at(unsettled.place).is_none_or(|guard| {
+            guard.key() != unsettled.key
+                || pending(&guard) == 0
+                || guard.control.acked >= unsettled.target
+        })
+    }
+
+    /// Waits until all of it has been acknowledged.
+    pub(crate) fn settle_all(&self, open: &[Unsettled], what: &'static str) -> Result<()> {
         let deadline = Instant::now() + self.wait_limit;
-        for (place, key, target, owner) in open {
-            let done = || {
-                self.foreign.at(place).is_none_or(|guard| {
-                    let clean = guard.accumulator.is_none()
-                        && guard.flush.is_none()
-                        && guard.control.staged.is_none();
-                    guard.key() != key || clean || guard.control.acked >= target
-                })
-            };
-            while !done() {
-                self.check_peer(owner)?;
+        for unsettled in open {
+            while !self.is_settled(unsettled) {
+                self.check_peer(unsettled.owner)?;
                 if Instant::now() >= deadline {
-                    return Err(self.late(&Waiting { what: "a flush", rank: Some(owner) }));
+                    return Err(self.late(&Waiting { what, rank: Some(unsettled.owner) }));
                 }
                 self.help(PAUSE)?;
             }
         }
         Ok(())
     }
+}
+
+/// Updates of a key on their way, and the count of Acks at which they are in the main copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unsettled {
+    place: EntryId,
+    key: ForeignKey,
+    target: u64,
+    owner: Rank,
+}
+
+/// Exchanges that an entry still needs for what it holds.
+fn pending(guard: &EntryGuard<'_, Held>) -> u64 {
+    u64::from(guard.accumulator.is_some())
+        + u64::from(guard.flush.is_some())
+        + u64::from(guard.control.staged.is_some())
+}
+
+fn unsettled(guard: &EntryGuard<'_, Held>) -> Option<Unsettled> {
+    let pending = pending(guard);
+    let target = guard.control.acked + pending;
+    let (place, key, owner) = (guard.place(), guard.key(), guard.control.control.owner());
+    (pending > 0).then_some(Unsettled { place, key, target, owner })
 }

@@ -4,6 +4,7 @@
 //! the order of its keys.
 
 mod distinct;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,11 @@ use crate::error::{Error, Result};
 use crate::keys::as_keys;
 use crate::metrics::{Metrics, Operation, thread_cpu};
 use crate::node::NodeState;
-use crate::remote::{Reader, Request};
+use crate::remote::{Callers, Reader, Request};
 use crate::table::Table;
 
 use distinct::Distinct;
+pub use ticket::Ticket;
 
 /// How often a call comes back to rows that other writers keep busy; each time it waits a little itself.
 const BUSY_TRIES: u32 = 1000;
@@ -202,6 +204,8 @@ impl Worker {
     pub fn axpy(&mut self, table: &Table, key: u64, a: f32, x: &[f32]) -> Result<bool> {
         self.check(table, &[key], table.dim(), x.len())?;
         table.check_finite(&[Key(key)], x.len(), x)?;
+        // A private copy of the row would not show what is added to the row itself.
+        self.settle(table, &[Key(key)])?;
         let work = |row: RowPtr| row.part(0, x.len()).axpy(a, x);
         match table.0.rows.update(Key(key), Patience::WORKER, work) {
             Ok(_) => Ok(true),
@@ -262,7 +266,9 @@ impl Worker {
     pub fn all_reduce_sum(&mut self, values: &mut [f64]) -> Result<()> {
         self.flush()?;
         let remote = self.node.remote.as_deref();
-        let meet_nodes = |sum: &mut [f64]| remote.map_or(Ok(()), |remote| remote.all_reduce(sum));
+        let meet_nodes = |sum: &mut [f64]| {
+            remote.map_or(Ok(()), |remote| remote.all_reduce(Callers::Workers, sum))
+        };
         self.node.meeting.meet(values, meet_nodes)
     }
 
@@ -299,6 +305,21 @@ impl Worker {
         if keys.is_empty() {
             return Ok(());
         }
+        self.read_here(table, keys, floats, out)?;
+        let away = self.away.len();
+        self.read_away(table, keys, floats, out, false)?;
+        self.metrics.finish(Operation::Pull, keys.len() - away, away, started);
+        Ok(())
+    }
+
+    /// Copies the rows that are here; lists the places of the others as away.
+    fn read_here(
+        &mut self,
+        table: &Table,
+        keys: &[Key],
+        floats: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
         self.missed.clear();
         let (rows, missed) = (&table.0.rows, &mut self.missed);
         match self.hot.get_mut(usize::from(table.id().0)) {
@@ -309,10 +330,12 @@ impl Worker {
         self.away.clear();
         self.away.extend(self.missed.iter().map(|missed| missed.index as usize));
         self.metrics.local_bytes += size_of_val(out) as u64;
-        let away = self.away.len();
-        self.read_away(table, keys, floats, out, false)?;
-        self.metrics.finish(Operation::Pull, keys.len() - away, away, started);
-        Ok(())
+        match self.away.first() {
+            Some(&first) if self.reader.is_none() => {
+                Err(unavailable(table, keys[first], SlotError::Elsewhere))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the rows of the keys that are listed as away from their homes.
@@ -328,8 +351,8 @@ impl Worker {
         let (Some(remote), Some(reader)) = (&self.node.remote, &mut self.reader) else {
             return Err(unavailable(table, keys[first], SlotError::Elsewhere));
         };
-        let request = Request { table, floats, out, snapshot };
-        reader.pull(remote, keys, self.away.iter().copied(), request)
+        let request = Request { table, floats, snapshot, handle: None };
+        reader.pull(remote, keys, &self.away, request, out)
     }
 
     /// Changes rows by `parts`, `dim` floats for each key.

@@ -1,0 +1,143 @@
+//! Asynchronous calls: a ticket owns what its call needs, and a ticket that is dropped forgets the call.
+//!
+//! Pushes and additions are on their way when the call returns; their ticket is for those who want to know that they are in the
+//! main copies. A pull's values are copied out by [`Ticket::wait_into`].
+
+use std::sync::Arc;
+
+use sterna_protocol::Key;
+
+use super::Worker;
+use crate::error::Result;
+use crate::metrics::Operation;
+use crate::remote::{Request, Unsettled};
+use crate::table::Table;
+
+/// The promise of an asynchronous call of one worker.
+#[derive(Debug)]
+#[must_use = "a dropped ticket forgets its call"]
+pub struct Ticket(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// All was done by the call.
+    Done,
+    /// Values of rows that were here, and the call that reads the others.
+    Pull { table: Table, keys: usize, values: Vec<f32>, serial: Option<u32>, _handle: Arc<()> },
+    /// Updates that the owners have not acknowledged.
+    Write(Vec<Unsettled>),
+}
+
+impl Worker {
+    /// Begins a [`Worker::pull`]. The values may be older than those of a later call.
+    ///
+    /// # Errors
+    /// As [`Worker::pull`].
+    pub fn pull_async(&mut self, table: &Table, keys: &[u64]) -> Result<Ticket> {
+        let dim = table.dim();
+        let mut values = vec![0.0; keys.len() * dim];
+        let started = self.metrics.start(keys.len());
+        let keys = self.check(table, keys, dim, values.len())?;
+        self.read_here(table, keys, dim, &mut values)?;
+        let handle = Arc::new(());
+        let mut serial = None;
+        if let (Some(remote), Some(reader), [_, ..]) =
+            (&self.node.remote, &mut self.reader, &*self.away)
+        {
+            let handle = Some(Arc::clone(&handle));
+            let request = Request { table, floats: dim, snapshot: false, handle };
+            serial = Some(reader.begin(remote, keys, &self.away, request)?);
+        }
+        let away = self.away.len();
+        self.metrics.finish(Operation::Pull, keys.len() - away, away, started);
+        let table = table.clone();
+        Ok(Ticket(Kind::Pull { table, keys: keys.len(), values, serial, _handle: handle }))
+    }
+
+    /// A [`Worker::push`] whose ticket tells when it is in the main copies.
+    ///
+    /// # Errors
+    /// As [`Worker::push`].
+    pub fn push_async(&mut self, table: &Table, keys: &[u64], gradients: &[f32]) -> Result<Ticket> {
+        self.push(table, keys, gradients)?;
+        Ok(self.written(table, keys))
+    }
+
+    /// A [`Worker::add`] whose ticket tells when it is in the main copies.
+    ///
+    /// # Errors
+    /// As [`Worker::add`].
+    pub fn add_async(&mut self, table: &Table, keys: &[u64], deltas: &[f32]) -> Result<Ticket> {
+        self.add(table, keys, deltas)?;
+        Ok(self.written(table, keys))
+    }
+
+    fn written(&self, table: &Table, keys: &[u64]) -> Ticket {
+        let Some(remote) = &self.node.remote else { return Ticket(Kind::Done) };
+        let keys = keys.iter().map(|&key| Key(key));
+        let away = keys.filter(|&key| table.0.rows.home_slot(key).is_none());
+        Ticket(Kind::Write(away.filter_map(|key| remote.unsettled(table, key)).collect()))
+    }
+}
+
+impl Ticket {
+    /// Whether [`Ticket::wait`] would return at once.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait`].
+    pub fn is_done(&self, worker: &mut Worker) -> Result<bool> {
+        let (Some(remote), Some(reader)) = (&worker.node.remote, &mut worker.reader) else {
+            return Ok(true);
+        };
+        match &self.0 {
+            Kind::Done | Kind::Pull { serial: None, .. } => Ok(true),
+            Kind::Pull { serial: Some(serial), .. } => reader.is_done(remote, *serial),
+            Kind::Write(open) => {
+                remote.nudge()?;
+                Ok(open.iter().all(|unsettled| remote.is_settled(unsettled)))
+            }
+        }
+    }
+
+    /// Waits until the call is done. The worker is the one that made it.
+    ///
+    /// # Errors
+    /// If a peer is lost, or does not answer in time.
+    pub fn wait(self, worker: &mut Worker) -> Result<()> {
+        self.end(worker, None)
+    }
+
+    /// Waits for a pull and copies its values to `values`.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait`], and for a buffer of a wrong length.
+    pub fn wait_into(self, worker: &mut Worker, values: &mut [f32]) -> Result<()> {
+        self.end(worker, Some(values))
+    }
+
+    fn end(self, worker: &mut Worker, out: Option<&mut [f32]>) -> Result<()> {
+        match self.0 {
+            Kind::Done => Ok(()),
+            Kind::Pull { table, keys, mut values, serial, _handle } => {
+                if let Some(out) = &out {
+                    table.check_len(keys, table.dim(), out.len())?;
+                }
+                if let (Some(remote), Some(reader), Some(serial)) =
+                    (&worker.node.remote, &mut worker.reader, serial)
+                {
+                    let call = reader.finish(remote, serial)?;
+                    call.copy_to(&mut values);
+                    reader.recycle(call);
+                }
+                if let Some(out) = out {
+                    out.copy_from_slice(&values);
+                }
+                Ok(())
+            }
+            Kind::Write(open) => match &worker.node.remote {
+                Some(remote) => remote.settle_all(&open, "a push"),
+                None => Ok(()),
+            },
+        }
+    }
+}
