@@ -8,6 +8,7 @@
 //! A process that dies closes its sockets; what it sent before is delivered first, then its loss,
 //! once. A goodbye frame makes it an orderly leave.
 
+mod engine;
 mod frame;
 mod lane;
 mod limits;
@@ -19,7 +20,7 @@ mod socket;
 mod tests;
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read as _};
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +32,6 @@ use mio::{Interest, Registry, Token};
 use crate::error::{FabricError, SendError};
 use crate::fabric::{FabricCounters, LostReason, Provider, ReadLane, Sink};
 use crate::join::call::{CallError, call};
-use crate::join::door::Admitted;
 use crate::join::doorkeeper::Arrivals;
 use crate::join::identity::NodeIdentity;
 use crate::join::proof::{JobKey, Purpose};
@@ -40,11 +40,12 @@ use crate::rank::Rank;
 use crate::region::{Region, RegionId, RegionToken};
 use crate::strangers::Strangers;
 use crate::wake;
-use frame::{FrameBuffer, FrameKind};
+use engine::{Engine, Inbound, mark};
+use frame::FrameBuffer;
 use lane::TcpLane;
-use limits::{CALL_MAX, GOODBYE_MAX, INBOX_BYTES, LANES_MAX, LINK_BURST};
+use limits::{CALL_MAX, GOODBYE_MAX, INBOX_BYTES};
 use link::{Link, retry};
-use serve::{Exports, Lane, ServedLane};
+use serve::Exports;
 
 /// Sizes of peers' regions that this node may read.
 struct Imports {
@@ -94,31 +95,6 @@ pub(crate) struct TcpParts {
     pub(crate) registry: Registry,
     /// The first of the provider's mio tokens.
     pub(crate) first_token: usize,
-}
-
-/// The receiving side of a link.
-struct Inbound {
-    link: Arc<Link>,
-    frames: FrameBuffer,
-    readable: bool,
-    /// The end was announced: it is read until there.
-    ending: bool,
-    /// Nothing more can be received, for this reason.
-    ended: Option<LostReason>,
-    /// The loss was reported.
-    reported: bool,
-    flush_due: bool,
-    credit_due: bool,
-}
-
-/// State of the thread that polls.
-struct Engine {
-    /// By rank.
-    links: Vec<Option<Inbound>>,
-    lanes: Vec<Option<ServedLane>>,
-    /// Links and lanes with something to do; each at most once.
-    busy_links: Vec<usize>,
-    busy_lanes: Vec<usize>,
 }
 
 /// Reaches peers by sockets.
@@ -202,209 +178,6 @@ impl TcpProvider {
 
     fn link(&self, peer: Rank) -> Option<&Arc<Link>> {
         self.links.get(peer.index())?.as_ref()
-    }
-
-    /// Takes over a connection that a peer opened for a lane.
-    fn adopt(&self, engine: &mut Engine, admitted: Admitted) {
-        let Admitted { stream, node, transcript } = admitted;
-        let rank = node.rank;
-        let from = stream.peer_addr().unwrap_or(node.address);
-        let known = self.nodes.get(rank.index());
-        let is_peer = self.link(rank).is_some()
-            && known.is_some_and(|known| known.incarnation == node.incarnation);
-        if !is_peer || transcript.purpose != Purpose::Lane {
-            self.strangers.refused(from, "it is no peer of this start of the job");
-            return;
-        }
-        if self.shared.lost[rank.index()].get().is_some() {
-            return;
-        }
-        let free = engine.lanes.iter().position(Option::is_none).unwrap_or(engine.lanes.len());
-        if free >= LANES_MAX || socket::prepare(&stream).is_err() {
-            tracing::warn!(from = %rank, "a read lane is closed: too many are open");
-            return;
-        }
-        let mut stream = mio::net::TcpStream::from_std(stream);
-        let token = Token(self.first_token + self.nodes.len() + free);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.registry.register(&mut stream, token, interest) {
-            tracing::warn!(from = %rank, %error, "a read lane is closed");
-            return;
-        }
-        if free == engine.lanes.len() {
-            engine.lanes.push(None);
-        }
-        engine.lanes[free] = Some(ServedLane::new(rank, stream));
-    }
-
-    /// Notes what the system has announced.
-    fn note(&self, engine: &mut Engine, token: Token, ending: bool) {
-        let Some(at) = token.0.checked_sub(self.first_token) else { return };
-        if let Some(inbound) = engine.links.get_mut(at).and_then(Option::as_mut) {
-            inbound.readable = true;
-            inbound.flush_due = true;
-            inbound.ending |= ending;
-            mark(&mut engine.busy_links, at);
-        } else if let Some(at) = at.checked_sub(self.nodes.len())
-            && let Some(lane) = engine.lanes.get_mut(at).and_then(Option::as_mut)
-        {
-            lane.ready();
-            if ending {
-                lane.ending();
-            }
-            mark(&mut engine.busy_lanes, at);
-        }
-    }
-
-    /// Serves lanes that have requests.
-    fn serve(&self, engine: &mut Engine) -> bool {
-        if engine.busy_lanes.is_empty() {
-            return false;
-        }
-        let mut served = 0;
-        for at in std::mem::take(&mut engine.busy_lanes) {
-            let Some(lane) = &mut engine.lanes[at] else { continue };
-            match lane.work(&self.shared.exports, &mut served) {
-                Lane::Idle => {}
-                Lane::Busy => mark(&mut engine.busy_lanes, at),
-                Lane::Ended => engine.lanes[at] = None,
-                Lane::Malformed(text) => {
-                    let peer = lane.peer;
-                    engine.lanes[at] = None;
-                    if let Some(inbound) = &mut engine.links[peer.index()] {
-                        inbound.ended.get_or_insert(LostReason::Malformed(text));
-                        mark(&mut engine.busy_links, peer.index());
-                    }
-                }
-            }
-        }
-        self.shared.counters.reads_served.fetch_add(served, Ordering::Relaxed);
-        true
-    }
-
-    /// Delivers what one link has. Returns records and events delivered.
-    fn deliver(&self, inbound: &mut Inbound, budget: usize, sink: &mut dyn Sink) -> usize {
-        let link = Arc::clone(&inbound.link);
-        let peer = link.peer;
-        let (mut records, mut bytes) = (0, 0);
-        while records < budget && inbound.ended.is_none() {
-            match inbound.frames.next() {
-                Ok(Some(frame)) => {
-                    if !link.take_credit(frame.consumed) {
-                        let text = "it consumed what was not sent".to_owned();
-                        inbound.ended = Some(LostReason::Malformed(text));
-                        break;
-                    }
-                    match frame.kind {
-                        FrameKind::Record => {
-                            records += 1;
-                            bytes += frame.record.len();
-                            link.consume(frame.record.len());
-                            sink.record(peer, frame.record);
-                            if self.shared.lost[peer.index()].get().is_some() {
-                                break;
-                            }
-                        }
-                        FrameKind::Credit => {}
-                        FrameKind::Goodbye => inbound.ended = Some(LostReason::Goodbye),
-                    }
-                }
-                Ok(None) if inbound.readable => self.receive(inbound),
-                Ok(None) => break,
-                Err(error) => inbound.ended = Some(LostReason::Malformed(error.to_string())),
-            }
-        }
-        let counters = &self.shared.counters;
-        counters.records_received.fetch_add(records as u64, Ordering::Relaxed);
-        counters.record_bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
-        records
-    }
-
-    /// Receives once; the buffer holds no complete frame.
-    fn receive(&self, inbound: &mut Inbound) {
-        let space = inbound.frames.space();
-        match retry(|| (&inbound.link.stream).read(space)) {
-            Ok(0) => {
-                inbound.ended = Some(match inbound.link.broken() {
-                    Some(error) => self.end(&format!("its connection broke: {error}")),
-                    None => self.end("its process ended: the connection was closed"),
-                });
-            }
-            Ok(count) => {
-                // A short read has emptied the socket; what comes later is announced anew.
-                inbound.readable = inbound.ending || count == space.len();
-                inbound.frames.received(count);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => inbound.readable = false,
-            Err(error) => {
-                inbound.ended = Some(self.end(&format!("its connection broke: {error}")));
-            }
-        }
-    }
-
-    /// What the end of a connection means.
-    fn end(&self, text: &str) -> LostReason {
-        if self.said_goodbye.load(Ordering::Relaxed) {
-            LostReason::Goodbye
-        } else {
-            LostReason::Died(text.to_owned())
-        }
-    }
-
-    /// One link's turn. Returns what was delivered; marks the link again if more can be done.
-    fn work(&self, engine: &mut Engine, at: usize, budget: usize, sink: &mut dyn Sink) -> usize {
-        let Some(inbound) = &mut engine.links[at] else { return 0 };
-        // An expelled peer is reported by `poll`; nothing of it is delivered any more.
-        if inbound.reported || self.shared.lost[at].get().is_some() {
-            return 0;
-        }
-        if inbound.flush_due {
-            inbound.flush_due = !inbound.link.flush();
-        }
-        let budget = budget.min(LINK_BURST);
-        let mut delivered = self.deliver(inbound, budget, sink);
-        if let Some(reason) = inbound.ended.clone() {
-            if delivered < budget {
-                self.lose(engine, at, reason, sink);
-                delivered += 1;
-            } else {
-                mark(&mut engine.busy_links, at);
-            }
-            return delivered;
-        }
-        inbound.credit_due = !inbound.link.return_credit();
-        if delivered == budget || inbound.readable || inbound.flush_due || inbound.credit_due {
-            mark(&mut engine.busy_links, at);
-        }
-        delivered
-    }
-
-    /// Reports a loss, once, after everything that came before it.
-    fn lose(&self, engine: &mut Engine, at: usize, reason: LostReason, sink: &mut dyn Sink) {
-        let Some(inbound) = &mut engine.links[at] else { return };
-        if std::mem::replace(&mut inbound.reported, true) {
-            return;
-        }
-        let peer = inbound.link.peer;
-        let text = match &reason {
-            LostReason::Goodbye => "it has left".to_owned(),
-            LostReason::Died(text) | LostReason::Expelled(text) => text.clone(),
-            LostReason::Malformed(text) => format!("it broke the wire format: {text}"),
-        };
-        let _ = self.shared.lost[at].set(text);
-        inbound.link.close();
-        inbound.frames = FrameBuffer::new(frame::HEADER_BYTES);
-        for lane in &mut engine.lanes {
-            lane.take_if(|lane| lane.peer == peer);
-        }
-        sink.peer_lost(peer, reason);
-    }
-}
-
-/// Adds `at` unless it is there.
-fn mark(list: &mut Vec<usize>, at: usize) {
-    if !list.contains(&at) {
-        list.push(at);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Consumed, FrameKind, header};
 use super::request::{REQUEST_BYTES, Request};
+use super::serve::{Lane, ServedLane};
 use super::*;
 use crate::config::ProviderChoice;
 use crate::join::identity::HostIdentity;
