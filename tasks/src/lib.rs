@@ -4,5 +4,6 @@
 //! it into rows to pull and gradients to push, and measures the quality of what was learnt. Tasks
 //! see the manager through the public API of crate `sterna` alone.
 
+pub mod dense;
 pub mod kge;
 pub mod report;

@@ -26,10 +26,11 @@ pub mod filter;
 pub mod loss;
 pub mod model;
 mod npy;
-mod product;
 pub mod progress;
 pub mod step;
 mod train;
+
+use crate::dense::product;
 
 pub use config::{KgeConfig, ModelKind};
 pub use data::{Graph, Triple};

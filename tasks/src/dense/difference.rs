@@ -1,0 +1,53 @@
+//! Finite differences for tests of gradients.
+
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// Numbers in `-1..1`, none closer to 0 than 0.05, so that no kink is within a difference's reach.
+pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut number = || {
+        let size = random.random_range(0.05..1.0);
+        if random.random() { size } else { -size }
+    };
+    (0..count).map(|_| number()).collect()
+}
+
+/// `sum(weights * outputs)` in f64: a loss whose gradient by the outputs is `weights`.
+pub(crate) fn weighted(weights: &[f32], outputs: &[f32]) -> f64 {
+    assert_eq!(weights.len(), outputs.len());
+    weights.iter().zip(outputs).map(|(&w, &y)| f64::from(w) * f64::from(y)).sum()
+}
+
+/// Compares `found` with the central differences of `loss` by each of `at`.
+///
+/// # Panics
+/// If one is further off than 0.2 % of the gradient's largest entry, with the entry's index.
+pub(crate) fn assert_gradient(
+    name: &str,
+    at: &[f32],
+    found: &[f32],
+    mut loss: impl FnMut(&[f32]) -> f64,
+) {
+    const DELTA: f32 = 1e-2;
+    assert_eq!(at.len(), found.len(), "{name}");
+    let mut moved = at.to_vec();
+    let expected: Vec<f64> = (0..at.len())
+        .map(|index| {
+            moved[index] = at[index] + DELTA;
+            let (above, right) = (loss(&moved), moved[index]);
+            moved[index] = at[index] - DELTA;
+            let (below, left) = (loss(&moved), moved[index]);
+            moved[index] = at[index];
+            (above - below) / (f64::from(right) - f64::from(left))
+        })
+        .collect();
+    let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    assert!(largest > 1e-3, "{name}: a gradient of zeros tests nothing");
+    for (index, (expected, &found)) in expected.iter().zip(found).enumerate() {
+        assert!(
+            (expected - f64::from(found)).abs() < 2e-3 * largest,
+            "{name}[{index}]: difference {expected}, gradient {found}, largest {largest}"
+        );
+    }
+}

@@ -1,0 +1,343 @@
+//! Dense parameters as rows of a table.
+//!
+//! [`Parameters`] lays named parts (weights, biases, running statistics) out over one flat buffer of whole rows; the
+//! table of that many rows is one that every worker wants for ever. [`DenseRows`] is a worker's copy: it pulls all
+//! rows, and pushes the gradients that were found.
+//!
+//! ```text
+//! | weight | pad | bias | pad | .. | running mean | pad | running variance | pad | ..
+//! |<---------- pushed: a step of the optimizer ------->|<-- added: a move of their own -->|
+//! ```
+
+use std::ops::Range;
+
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use sterna::{Optimizer, Table, TableSpec, Worker};
+
+/// Floats of a row: few enough for many keys, which spread over nodes, and enough to copy fast.
+const WIDTH: usize = 64;
+
+/// What a part holds at the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// All 0.
+    Zeros,
+    /// All 1.
+    Ones,
+    /// Uniform in `-bound..bound`. PyTorch's linear layers start with `1 / sqrt(inputs)`.
+    Uniform {
+        /// The bound.
+        bound: f32,
+    },
+}
+
+impl Start {
+    /// PyTorch's start of a linear layer's weight and bias, `1 / sqrt(inputs)`.
+    #[must_use]
+    pub fn linear(inputs: usize) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "layers are small")]
+        let bound = 1.0 / (inputs.max(1) as f32).sqrt();
+        Self::Uniform { bound }
+    }
+
+    /// The start of Glorot and Bengio 2010 for a matrix: uniform with bound `sqrt(6 / (inputs + outputs))`.
+    #[must_use]
+    pub fn glorot(inputs: usize, outputs: usize) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "layers are small")]
+        let bound = (6.0 / ((inputs + outputs).max(1) as f32)).sqrt();
+        Self::Uniform { bound }
+    }
+}
+
+/// Names a part of [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartId(usize);
+
+/// A named part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Its name in exports, such as `tower.0.weight`.
+    pub name: String,
+    /// Its shape; a matrix is kept row by row.
+    pub shape: Vec<usize>,
+    start: Start,
+    is_statistic: bool,
+    /// First float among the parts of its kind.
+    first: usize,
+}
+
+impl Part {
+    /// Number of floats.
+    #[must_use]
+    pub fn floats(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// The plan of a model's dense parameters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    parts: Vec<Part>,
+    /// Floats of trained parts and of statistics, both whole rows.
+    floats: [usize; 2],
+}
+
+impl Parameters {
+    /// A plan without parts.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a part that the optimizer trains.
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], start: Start) -> PartId {
+        self.append(name.into(), shape, start, false)
+    }
+
+    /// Adds a part that is moved by additions: its "gradient" is what to add.
+    pub fn add_statistic(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        start: Start,
+    ) -> PartId {
+        self.append(name.into(), shape, start, true)
+    }
+
+    fn append(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        start: Start,
+        is_statistic: bool,
+    ) -> PartId {
+        let floats = &mut self.floats[usize::from(is_statistic)];
+        let part = Part { name, shape: shape.to_vec(), start, is_statistic, first: *floats };
+        *floats += part.floats().next_multiple_of(WIDTH);
+        self.parts.push(part);
+        PartId(self.parts.len() - 1)
+    }
+
+    /// Whether there is no part.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Rows of the table.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.floats() / WIDTH
+    }
+
+    /// Floats of the flat buffer, padding included.
+    #[must_use]
+    pub fn floats(&self) -> usize {
+        self.floats[0] + self.floats[1]
+    }
+
+    /// The table for these parameters, zeros until [`DenseRows::start`].
+    #[must_use]
+    pub fn table(&self, name: &str, optimizer: Optimizer) -> TableSpec {
+        TableSpec::new(name, self.rows() as u64, WIDTH).optimizer(optimizer)
+    }
+
+    /// All parts with where they are in the flat buffer, in the order in which they were added.
+    pub fn parts(&self) -> impl Iterator<Item = (&Part, Range<usize>)> {
+        (0..self.parts.len()).map(|index| (&self.parts[index], self.range(PartId(index))))
+    }
+
+    /// Where a part is in the flat buffer.
+    #[must_use]
+    pub fn range(&self, id: PartId) -> Range<usize> {
+        let part = &self.parts[id.0];
+        let first = part.first + if part.is_statistic { self.floats[0] } else { 0 };
+        first..first + part.floats()
+    }
+
+    /// A part of the flat buffer.
+    #[must_use]
+    pub fn part<'b>(&self, id: PartId, buffer: &'b [f32]) -> &'b [f32] {
+        &buffer[self.range(id)]
+    }
+
+    /// A part of the flat buffer, to write.
+    #[must_use]
+    pub fn part_mut<'b>(&self, id: PartId, buffer: &'b mut [f32]) -> &'b mut [f32] {
+        &mut buffer[self.range(id)]
+    }
+
+    /// Two parts of the flat buffer, to write.
+    ///
+    /// # Panics
+    /// If they are the same.
+    #[must_use]
+    pub fn two_mut<'b>(
+        &self,
+        ids: [PartId; 2],
+        buffer: &'b mut [f32],
+    ) -> (&'b mut [f32], &'b mut [f32]) {
+        let parts = buffer.get_disjoint_mut(ids.map(|id| self.range(id)));
+        let [one, other] = parts.expect("two different parts");
+        (one, other)
+    }
+
+    /// The flat buffer at the start. The same seed gives the same.
+    #[must_use]
+    pub fn start_values(&self, seed: u64) -> Vec<f32> {
+        let mut values = vec![0.0; self.floats()];
+        for (index, part) in self.parts.iter().enumerate() {
+            // Each part its own stream: a part added later changes no other.
+            let stream = seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(stream);
+            let values = self.part_mut(PartId(index), &mut values);
+            match part.start {
+                Start::Zeros => {}
+                Start::Ones => values.fill(1.0),
+                Start::Uniform { bound } => {
+                    values
+                        .iter_mut()
+                        .for_each(|value| *value = random.random_range(-bound..=bound));
+                }
+            }
+        }
+        values
+    }
+}
+
+/// A worker's copy of dense parameters.
+#[derive(Debug)]
+pub struct DenseRows {
+    table: Table,
+    keys: Vec<u64>,
+    /// Rows that the optimizer steps; the others are moved by additions.
+    trained: usize,
+    /// The flat buffer as of the last pull.
+    pub values: Vec<f32>,
+    /// Gradients of trained parts and moves of statistics; zeros after each push.
+    pub gradients: Vec<f32>,
+}
+
+impl DenseRows {
+    /// A copy of `table`, which was made from `parameters`; all 0 before the first pull.
+    #[must_use]
+    pub fn new(parameters: &Parameters, table: Table) -> Self {
+        assert_eq!(table.keys(), parameters.rows() as u64, "a table of these parameters");
+        Self {
+            keys: (0..table.keys()).collect(),
+            table,
+            trained: parameters.floats[0] / WIDTH,
+            values: vec![0.0; parameters.floats()],
+            gradients: vec![0.0; parameters.floats()],
+        }
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// All keys of the table: what every batch intends to use.
+    #[must_use]
+    pub fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
+    /// Writes the values of the start, the same for the same seed. One worker of the job calls it, before a barrier.
+    ///
+    /// # Errors
+    /// As [`Worker::set`].
+    pub fn start(
+        &self,
+        parameters: &Parameters,
+        seed: u64,
+        worker: &mut Worker,
+    ) -> sterna::Result<()> {
+        worker.set(&self.table, &self.keys, &parameters.start_values(seed))
+    }
+
+    /// Takes the rows as they are now.
+    ///
+    /// # Errors
+    /// As [`Worker::pull`].
+    pub fn pull(&mut self, worker: &mut Worker) -> sterna::Result<()> {
+        worker.pull(&self.table, &self.keys, &mut self.values)
+    }
+
+    /// Steps trained rows with their gradients, adds the moves of statistics, and clears both.
+    ///
+    /// # Errors
+    /// As [`Worker::push`].
+    pub fn push(&mut self, worker: &mut Worker) -> sterna::Result<()> {
+        let (trained, statistics) = self.keys.split_at(self.trained);
+        let (gradients, moves) = self.gradients.split_at(self.trained * WIDTH);
+        worker.push(&self.table, trained, gradients)?;
+        if !statistics.is_empty() {
+            worker.add(&self.table, statistics, moves)?;
+        }
+        self.gradients.fill(0.0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sterna::{Node, NodeConfig, Optimizer};
+
+    use super::{DenseRows, Parameters, Start, WIDTH};
+
+    fn plan() -> (Parameters, [super::PartId; 3]) {
+        let mut plan = Parameters::new();
+        let weight = plan.add("weight", &[3, 50], Start::linear(50));
+        let mean = plan.add_statistic("mean", &[3], Start::Ones);
+        let bias = plan.add("bias", &[3], Start::Zeros);
+        (plan, [weight, mean, bias])
+    }
+
+    #[test]
+    fn parts_begin_at_rows_and_statistics_come_last() {
+        let (plan, [weight, mean, bias]) = plan();
+        assert_eq!(plan.range(weight), 0..150);
+        assert_eq!(plan.range(bias), 192..195);
+        assert_eq!(plan.range(mean), 256..259);
+        assert_eq!((plan.rows(), plan.floats()), (5, 5 * WIDTH));
+    }
+
+    #[test]
+    fn starts_are_within_their_bounds_and_follow_the_seed() {
+        let (plan, [weight, mean, bias]) = plan();
+        let values = plan.start_values(7);
+        let bound = 1.0 / 50_f32.sqrt();
+        let weights = plan.part(weight, &values);
+        assert!(weights.iter().all(|w| w.abs() <= bound));
+        assert!(weights.iter().any(|&w| w < -bound / 2.0));
+        assert!(weights.iter().any(|&w| w > bound / 2.0));
+        assert_eq!(plan.part(mean, &values), [1.0; 3]);
+        assert_eq!(plan.part(bias, &values), [0.0; 3]);
+        assert_eq!(values, plan.start_values(7));
+        assert_ne!(values, plan.start_values(8));
+    }
+
+    #[test]
+    fn gradients_step_trained_parts_and_moves_are_added_to_statistics() {
+        let (plan, [weight, mean, bias]) = plan();
+        let node = Node::start(NodeConfig::with_workers(1)).unwrap();
+        let table = node.create_table(plan.table("dense", Optimizer::sgd(0.5))).unwrap();
+        let mut worker = node.worker(0).unwrap();
+        let mut rows = DenseRows::new(&plan, table);
+        rows.start(&plan, 1, &mut worker).unwrap();
+        rows.pull(&mut worker).unwrap();
+        let before = plan.part(weight, &rows.values)[149];
+        let (d_weight, d_bias) = plan.two_mut([weight, bias], &mut rows.gradients);
+        (d_weight[149], d_bias[1]) = (1.0, 4.0);
+        plan.part_mut(mean, &mut rows.gradients)[2] = 0.25;
+        rows.push(&mut worker).unwrap();
+        assert!(rows.gradients.iter().all(|&g| g == 0.0));
+        rows.pull(&mut worker).unwrap();
+        assert_eq!(plan.part(weight, &rows.values)[149], before - 0.5);
+        assert_eq!(plan.part(bias, &rows.values), [0.0, -2.0, 0.0]);
+        assert_eq!(plan.part(mean, &rows.values), [1.0, 1.0, 1.25]);
+    }
+}
