@@ -371,14 +371,15 @@ impl Worker {
         if keys.is_empty() {
             return Ok(());
         }
-        let duplicates = self.distinct.scan(keys);
+        let hot = hot_rows(&mut self.hot, table);
+        let rows = &table.0.rows;
+        rows.prime_push(hot, keys);
+        let duplicates = self.distinct.suspects(keys) && self.distinct.scan(keys);
         if duplicates {
             self.distinct.sum(parts, dim);
         }
         let (keys, parts) =
             if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
-        let hot = hot_rows(&mut self.hot, table);
-        let rows = &table.0.rows;
         self.missed.clear();
         rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, left_home)
             .expect("lengths were checked");
@@ -419,7 +420,7 @@ impl Worker {
         if keys.is_empty() {
             return Ok(());
         }
-        if self.distinct.scan(keys) {
+        if self.distinct.suspects(keys) && self.distinct.scan(keys) {
             let key = duplicate(keys).expect("the scan found one").0;
             return Err(Error::DuplicateKey { table: table.name().to_owned(), key });
         }

@@ -79,6 +79,8 @@ pub struct HotRows {
     /// Rows and updates of replicas that were dropped, for the next ones.
     idle: Vec<(Box<[f32]>, Block)>,
     counts: HotCounts,
+    /// The first key of the batch whose first lines have been asked for.
+    primed: Option<Key>,
 }
 
 /// What private replicas did.
@@ -105,6 +107,7 @@ impl HotRows {
             replicas: Vec::new(),
             idle: Vec::new(),
             counts: HotCounts::default(),
+            primed: None,
         }
     }
 
@@ -141,6 +144,14 @@ impl HotRows {
             Some(replica) => self.replicas[replica].pushes + 1 >= PUSHES_MAX,
             None => true,
         }
+    }
+
+    pub(crate) fn prime(&mut self, first: Option<Key>) {
+        self.primed = first;
+    }
+
+    pub(crate) fn take_primed(&mut self) -> Option<Key> {
+        self.primed.take()
     }
 
     /// Copies the private row of a key, as many floats as `out` holds, if there is one.

@@ -225,7 +225,7 @@ impl RowTable {
         self.check_rows(keys.len(), floats, out.len())?;
         self.each(
             keys,
-            self.ahead_read,
+            (self.ahead_read, false),
             (out.chunks_exact_mut(floats), missed),
             |_, slot, _| slot.prefetch_read(floats),
             |(out, missed), index, slot, key| {
@@ -247,7 +247,7 @@ impl RowTable {
     ) {
         self.each(
             keys,
-            self.ahead_write,
+            (self.ahead_write, false),
             missed,
             |_, slot, _| slot.prefetch_write(),
             |missed, index, slot, key| {
@@ -283,7 +283,7 @@ impl RowTable {
         self.check_rows(keys.len(), floats, out.len())?;
         self.each(
             keys,
-            self.ahead_read,
+            (self.ahead_read, false),
             (hot, out.chunks_exact_mut(floats), missed),
             |(hot, ..), slot, key| {
                 if !hot.holds(key) {
@@ -304,6 +304,20 @@ impl RowTable {
         Ok(())
     }
 
+    /// Asks for the lines with which [`RowTable::push_batch_hot`] of these keys begins. The caller then
+    /// does what is left to do before it may change rows, and memory is not idle meanwhile.
+    #[inline]
+    pub fn prime_push(&self, hot: &mut HotRows, keys: &[Key]) {
+        hot.prime(keys.first().copied());
+        for &key in keys.iter().take(self.ahead_write.min(GROUP)) {
+            if let Some(slot) = self.home_slot(key)
+                && hot.touches_slot(key)
+            {
+                slot.prefetch_write();
+            }
+        }
+    }
+
     /// Changes the rows of all keys by their floats (`dim` each, in the order of keys), through a
     /// worker's private copies where rows are hot, and lists the keys whose rows are elsewhere or
     /// busy. An update that finds its row gone goes to `away`.
@@ -321,9 +335,10 @@ impl RowTable {
     ) -> Result<(), WrongLength> {
         let dim = self.shape().dim();
         self.check_rows(keys.len(), dim, floats.len())?;
+        let primed = hot.take_primed() == keys.first().copied();
         self.each(
             keys,
-            self.ahead_write,
+            (self.ahead_write, primed),
             (hot, floats.chunks_exact(dim), missed),
             |(hot, ..), slot, key| {
                 if hot.touches_slot(key) {
@@ -351,12 +366,12 @@ impl RowTable {
 
     /// Visits the home slots of keys in order, with `state` for both: `fetch` asks for the lines of a
     /// slot, `ahead` slots later `work` gets it and its key's place in the batch (no slot if the key
-    /// is not at home here or its memory not there).
+    /// is not at home here or its memory not there). `primed`: the first lines were asked for before.
     #[inline]
     fn each<'a, S>(
         &'a self,
         keys: &[Key],
-        ahead: usize,
+        (ahead, mut primed): (usize, bool),
         mut state: S,
         fetch: impl Fn(&mut S, Slot<'a>, Key),
         mut work: impl FnMut(&mut S, u32, Option<Slot<'a>>, Key),
@@ -368,10 +383,13 @@ impl RowTable {
             let (first, rest) = group.split_at(ahead.min(group.len()));
             for (slot, &key) in slots.iter_mut().zip(first) {
                 *slot = self.home_slot(key);
-                if let Some(slot) = *slot {
+                if let Some(slot) = *slot
+                    && !primed
+                {
                     fetch(&mut state, slot, key);
                 }
             }
+            primed = false;
             for (slot, &key) in slots[first.len()..].iter_mut().zip(rest) {
                 *slot = self.home_slot(key);
             }

@@ -205,6 +205,25 @@ fn a_busy_slot_keeps_the_private_copy_until_it_can_be_folded() {
 }
 
 #[test]
+fn lines_that_were_asked_for_before_change_nothing_but_time() {
+    let table = table(200, &sgd());
+    let mut hot = HotRows::new(sgd());
+    let all: Vec<Key> = (0..200).rev().map(Key).collect();
+    table.prime_push(&mut hot, &all);
+    add_one(&table, &mut hot, &all);
+    table.prime_push(&mut hot, &all);
+    add_one(&table, &mut hot, &all[100..]);
+    table.prime_push(&mut hot, &[]);
+    add_one(&table, &mut hot, &all[199..]);
+    drop_all(&table, &mut hot);
+    let mut row = [0.0; DIM];
+    for (key, expected) in [(0, 3.0), (99, 2.0), (100, 1.0), (199, 1.0)] {
+        table.pull(Key(key), &mut row).unwrap();
+        assert_eq!(row, [expected; DIM], "key {key}");
+    }
+}
+
+#[test]
 fn stateful_steps_of_threads_leave_the_exact_state() {
     const STEPS: usize = 3_000;
     let shape = RowShape { optimizer: Optimizer::adagrad(0.01), dim: DIM };
