@@ -5,12 +5,12 @@
 //! by the inputs and by the layer's parameters. Gradients of parameters are *added* to what is in their
 //! buffer, so that several uses of a parameter sum up; gradients of inputs are overwritten.
 //!
-//! Parameters do not live in layers: they are parts of one flat buffer that [`Parameters`] lays out over
+//! Layout do not live in layers: they are parts of one flat buffer that [`Layout`] lays out over
 //! the rows of a table, so that the manager places and replicates them like any other rows.
 //!
 //! | module | is for |
 //! | --- | --- |
-//! | [`parameters`] | dense weights and running statistics as rows of a table |
+//! | [`layout`] | dense weights and running statistics as rows of a table |
 //! | [`linear`] | `y = x W^T + b` |
 //! | [`activation`] | rectifier |
 //! | [`dropout`] | inverted dropout |
@@ -22,13 +22,13 @@ pub mod batch_norm;
 #[cfg(test)]
 pub(crate) mod difference;
 pub mod dropout;
+pub mod layout;
 pub mod linear;
-pub mod parameters;
 pub(crate) mod product;
 pub mod tower;
 
 pub use batch_norm::BatchNorm;
 pub use dropout::Dropout;
+pub use layout::{DenseRows, Layout, PartId, Start};
 pub use linear::Linear;
-pub use parameters::{DenseRows, Parameters, PartId, Start};
 pub use tower::{Tower, TowerShape};

@@ -3,7 +3,7 @@
 use rand::RngCore;
 
 use super::activation::{relu, relu_backward};
-use super::{BatchNorm, Dropout, Linear, Parameters, PartId, Start};
+use super::{BatchNorm, Dropout, Layout, Linear, PartId, Start};
 
 /// What a tower is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,12 +46,12 @@ struct Norm {
 }
 
 impl Tower {
-    /// A tower whose parameters are added to `plan` under `name`, as PyTorch would start them.
+    /// A tower whose parameters are added to `layout` under `name`, as PyTorch would start them.
     ///
     /// # Panics
     /// If it has no hidden layer.
     #[must_use]
-    pub fn new(name: &str, shape: &TowerShape, plan: &mut Parameters) -> Self {
+    pub fn new(name: &str, shape: &TowerShape, layout: &mut Layout) -> Self {
         assert!(!shape.hidden.is_empty(), "a tower has a hidden layer");
         let mut inputs = shape.inputs;
         let mut layers = Vec::new();
@@ -60,14 +60,18 @@ impl Tower {
             let start = Start::linear(inputs);
             layers.push(Layer {
                 linear: Linear { inputs, outputs },
-                weight: plan.add(name("weight"), &[outputs, inputs], start),
-                bias: plan.add(name("bias"), &[outputs], start),
+                weight: layout.add(name("weight"), &[outputs, inputs], start),
+                bias: layout.add(name("bias"), &[outputs], start),
                 norm: shape.batch_norm.then(|| Norm {
                     layer: BatchNorm::new(outputs),
-                    scale: plan.add(name("norm.weight"), &[outputs], Start::Ones),
-                    shift: plan.add(name("norm.bias"), &[outputs], Start::Zeros),
-                    mean: plan.add_statistic(name("norm.running_mean"), &[outputs], Start::Zeros),
-                    variance: plan.add_statistic(name("norm.running_var"), &[outputs], Start::Ones),
+                    scale: layout.add(name("norm.weight"), &[outputs], Start::Ones),
+                    shift: layout.add(name("norm.bias"), &[outputs], Start::Zeros),
+                    mean: layout.add_statistic(name("norm.running_mean"), &[outputs], Start::Zeros),
+                    variance: layout.add_statistic(
+                        name("norm.running_var"),
+                        &[outputs],
+                        Start::Ones,
+                    ),
                 }),
                 dropout: Dropout::new(shape.dropout),
                 output: Vec::new(),
@@ -84,10 +88,10 @@ impl Tower {
     }
 
     /// Outputs of the rows `x`: as in training if there is a source of randomness for dropout, else by running
-    /// statistics and without dropout. `values` is the flat buffer of `plan`.
+    /// statistics and without dropout. `values` is the flat buffer of `layout`.
     pub fn forward(
         &mut self,
-        (plan, values): (&Parameters, &[f32]),
+        (layout, values): (&Layout, &[f32]),
         x: &[f32],
         mut training: Option<&mut impl RngCore>,
     ) -> &[f32] {
@@ -96,10 +100,11 @@ impl Tower {
             let layer = &mut rest[0];
             let x = before.last().map_or(x, |layer| &layer.output);
             layer.output.resize(x.len() / layer.linear.inputs * layer.linear.outputs, 0.0);
-            let (weight, bias) = (plan.part(layer.weight, values), plan.part(layer.bias, values));
+            let (weight, bias) =
+                (layout.part(layer.weight, values), layout.part(layer.bias, values));
             layer.linear.forward(weight, Some(bias), x, &mut layer.output);
             if let Some(norm) = &mut layer.norm {
-                let part = |id| plan.part(id, values);
+                let part = |id| layout.part(id, values);
                 let (scale, shift) = (part(norm.scale), part(norm.shift));
                 if training.is_some() {
                     norm.layer.forward(scale, shift, &mut layer.output);
@@ -126,7 +131,7 @@ impl Tower {
     /// the same `x`, and overwrites `dx` with those of its input. `dy` is the gradient by the output.
     pub fn backward(
         &mut self,
-        (plan, values): (&Parameters, &[f32]),
+        (layout, values): (&Layout, &[f32]),
         x: &[f32],
         dy: &[f32],
         gradients: &mut [f32],
@@ -142,11 +147,11 @@ impl Tower {
             // Where dropout left a 0, its own gradient is 0 as well.
             relu_backward(&layer.output, gradient);
             if let Some(norm) = &layer.norm {
-                let parts = plan.two_mut([norm.scale, norm.shift], gradients);
-                norm.layer.backward(plan.part(norm.scale, values), gradient, parts);
+                let parts = layout.two_mut([norm.scale, norm.shift], gradients);
+                norm.layer.backward(layout.part(norm.scale, values), gradient, parts);
             }
-            let weight = plan.part(layer.weight, values);
-            let (d_weight, d_bias) = plan.two_mut([layer.weight, layer.bias], gradients);
+            let weight = layout.part(layer.weight, values);
+            let (d_weight, d_bias) = layout.two_mut([layer.weight, layer.bias], gradients);
             let parts = (d_weight, Some(d_bias));
             let Some(previous) = before.last() else {
                 layer.linear.backward(weight, x, gradient, parts, Some(dx));
@@ -160,10 +165,10 @@ impl Tower {
 
     /// Writes the moves of running statistics after a forward pass of training: `share` of the way to the batch's
     /// (see [`BatchNorm::moves`]).
-    pub fn moves(&self, (plan, values): (&Parameters, &[f32]), share: f32, gradients: &mut [f32]) {
+    pub fn moves(&self, (layout, values): (&Layout, &[f32]), share: f32, gradients: &mut [f32]) {
         for norm in self.layers.iter().filter_map(|layer| layer.norm.as_ref()) {
-            let running = (plan.part(norm.mean, values), plan.part(norm.variance, values));
-            norm.layer.moves(share, running, plan.two_mut([norm.mean, norm.variance], gradients));
+            let running = (layout.part(norm.mean, values), layout.part(norm.variance, values));
+            norm.layer.moves(share, running, layout.two_mut([norm.mean, norm.variance], gradients));
         }
     }
 }
@@ -174,7 +179,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::{Tower, TowerShape};
-    use crate::dense::Parameters;
+    use crate::dense::Layout;
     use crate::dense::difference::{assert_gradient, numbers, weighted};
 
     const ROWS: usize = 6;
@@ -190,15 +195,15 @@ mod tests {
     #[test]
     fn gradients_are_those_of_finite_differences() {
         for (batch_norm, dropout) in [(false, 0.0), (false, 0.3), (true, 0.0), (true, 0.3)] {
-            let mut plan = Parameters::new();
-            let mut tower = Tower::new("tower", &shape(batch_norm, dropout), &mut plan);
+            let mut layout = Layout::new();
+            let mut tower = Tower::new("tower", &shape(batch_norm, dropout), &mut layout);
             let (x, dy) = (numbers(ROWS * 4, 1), numbers(ROWS * 3, 2));
-            let values = plan.start_values(3);
-            tower.forward((&plan, &values), &x, Some(&mut random()));
-            let (mut gradients, mut dx) = (vec![0.0; plan.floats()], vec![f32::NAN; x.len()]);
-            tower.backward((&plan, &values), &x, &dy, &mut gradients, &mut dx);
+            let values = layout.start_values(3);
+            tower.forward((&layout, &values), &x, Some(&mut random()));
+            let (mut gradients, mut dx) = (vec![0.0; layout.floats()], vec![f32::NAN; x.len()]);
+            tower.backward((&layout, &values), &x, &dy, &mut gradients, &mut dx);
             let mut loss = |values: &[f32], x: &[f32]| {
-                weighted(&dy, tower.forward((&plan, values), x, Some(&mut random())))
+                weighted(&dy, tower.forward((&layout, values), x, Some(&mut random())))
             };
             assert_gradient("parameters", &values, &gradients, |values| loss(values, &x));
             assert_gradient("input", &x, &dx, |x| loss(&values, x));
@@ -207,20 +212,20 @@ mod tests {
 
     #[test]
     fn evaluation_uses_running_statistics_and_drops_nothing() {
-        let mut plan = Parameters::new();
-        let mut tower = Tower::new("tower", &shape(true, 0.5), &mut plan);
-        let mut values = plan.start_values(3);
+        let mut layout = Layout::new();
+        let mut tower = Tower::new("tower", &shape(true, 0.5), &mut layout);
+        let mut values = layout.start_values(3);
         let x = numbers(ROWS * 4, 1);
         let mut evaluate = |values: &[f32], x: &[f32]| {
-            tower.forward((&plan, values), x, None::<&mut Xoshiro256PlusPlus>).to_vec()
+            tower.forward((&layout, values), x, None::<&mut Xoshiro256PlusPlus>).to_vec()
         };
         let whole = evaluate(&values, &x);
         // A row's outputs do not depend on the rows beside it.
         assert_eq!(evaluate(&values, &x[..4]), whole[..3]);
-        let mut training = Tower::new("tower", &shape(true, 0.5), &mut Parameters::new());
-        let mut moves = vec![0.0; plan.floats()];
-        training.forward((&plan, &values), &x, Some(&mut random()));
-        training.moves((&plan, &values), 0.1, &mut moves);
+        let mut training = Tower::new("tower", &shape(true, 0.5), &mut Layout::new());
+        let mut moves = vec![0.0; layout.floats()];
+        training.forward((&layout, &values), &x, Some(&mut random()));
+        training.moves((&layout, &values), 0.1, &mut moves);
         for (value, moved) in values.iter_mut().zip(&moves) {
             *value += moved;
         }

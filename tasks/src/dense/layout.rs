@@ -1,6 +1,6 @@
 //! Dense parameters as rows of a table.
 //!
-//! [`Parameters`] lays named parts (weights, biases, running statistics) out over one flat buffer of whole rows; the
+//! [`Layout`] lays named parts (weights, biases, running statistics) out over one flat buffer of whole rows; the
 //! table of that many rows is one that every worker wants for ever. [`DenseRows`] is a worker's copy: it pulls all
 //! rows, and pushes the gradients that were found.
 //!
@@ -50,7 +50,7 @@ impl Start {
     }
 }
 
-/// Names a part of [`Parameters`].
+/// Names a part of [`Layout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartId(usize);
 
@@ -75,16 +75,16 @@ impl Part {
     }
 }
 
-/// The plan of a model's dense parameters.
+/// The dense parameters of a model: their names and shapes, and where each lies.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parameters {
+pub struct Layout {
     parts: Vec<Part>,
     /// Floats of trained parts and of statistics, both whole rows.
     floats: [usize; 2],
 }
 
-impl Parameters {
-    /// A plan without parts.
+impl Layout {
+    /// A layout without parts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -137,7 +137,7 @@ impl Parameters {
         self.floats[0] + self.floats[1]
     }
 
-    /// The table for these parameters, zeros until [`DenseRows::start`].
+    /// The table for these parameters, zeros until [`Layout::start`].
     #[must_use]
     pub fn table(&self, name: &str, optimizer: Optimizer) -> TableSpec {
         TableSpec::new(name, self.rows() as u64, WIDTH).optimizer(optimizer)
@@ -204,12 +204,20 @@ impl Parameters {
         }
         values
     }
+
+    /// Writes the values of the start to the table. One worker of the job calls it, before a barrier.
+    ///
+    /// # Errors
+    /// As [`Worker::set`].
+    pub fn start(&self, seed: u64, table: &Table, worker: &mut Worker) -> sterna::Result<()> {
+        let keys: Vec<u64> = (0..table.keys()).collect();
+        worker.set(table, &keys, &self.start_values(seed))
+    }
 }
 
 /// A worker's copy of dense parameters.
 #[derive(Debug)]
 pub struct DenseRows {
-    table: Table,
     keys: Vec<u64>,
     /// Rows that the optimizer steps; the others are moved by additions.
     trained: usize,
@@ -220,23 +228,15 @@ pub struct DenseRows {
 }
 
 impl DenseRows {
-    /// A copy of `table`, which was made from `parameters`; all 0 before the first pull.
+    /// A copy of the rows of a table of this layout; all 0 before the first pull.
     #[must_use]
-    pub fn new(parameters: &Parameters, table: Table) -> Self {
-        assert_eq!(table.keys(), parameters.rows() as u64, "a table of these parameters");
+    pub fn new(layout: &Layout) -> Self {
         Self {
-            keys: (0..table.keys()).collect(),
-            table,
-            trained: parameters.floats[0] / WIDTH,
-            values: vec![0.0; parameters.floats()],
-            gradients: vec![0.0; parameters.floats()],
+            keys: (0..layout.rows() as u64).collect(),
+            trained: layout.floats[0] / WIDTH,
+            values: vec![0.0; layout.floats()],
+            gradients: vec![0.0; layout.floats()],
         }
-    }
-
-    /// The table.
-    #[must_use]
-    pub fn table(&self) -> &Table {
-        &self.table
     }
 
     /// All keys of the table: what every batch intends to use.
@@ -245,37 +245,24 @@ impl DenseRows {
         &self.keys
     }
 
-    /// Writes the values of the start, the same for the same seed. One worker of the job calls it, before a barrier.
-    ///
-    /// # Errors
-    /// As [`Worker::set`].
-    pub fn start(
-        &self,
-        parameters: &Parameters,
-        seed: u64,
-        worker: &mut Worker,
-    ) -> sterna::Result<()> {
-        worker.set(&self.table, &self.keys, &parameters.start_values(seed))
-    }
-
     /// Takes the rows as they are now.
     ///
     /// # Errors
     /// As [`Worker::pull`].
-    pub fn pull(&mut self, worker: &mut Worker) -> sterna::Result<()> {
-        worker.pull(&self.table, &self.keys, &mut self.values)
+    pub fn pull(&mut self, table: &Table, worker: &mut Worker) -> sterna::Result<()> {
+        worker.pull(table, &self.keys, &mut self.values)
     }
 
     /// Steps trained rows with their gradients, adds the moves of statistics, and clears both.
     ///
     /// # Errors
     /// As [`Worker::push`].
-    pub fn push(&mut self, worker: &mut Worker) -> sterna::Result<()> {
+    pub fn push(&mut self, table: &Table, worker: &mut Worker) -> sterna::Result<()> {
         let (trained, statistics) = self.keys.split_at(self.trained);
         let (gradients, moves) = self.gradients.split_at(self.trained * WIDTH);
-        worker.push(&self.table, trained, gradients)?;
+        worker.push(table, trained, gradients)?;
         if !statistics.is_empty() {
-            worker.add(&self.table, statistics, moves)?;
+            worker.add(table, statistics, moves)?;
         }
         self.gradients.fill(0.0);
         Ok(())
@@ -286,58 +273,58 @@ impl DenseRows {
 mod tests {
     use sterna::{Node, NodeConfig, Optimizer};
 
-    use super::{DenseRows, Parameters, Start, WIDTH};
+    use super::{DenseRows, Layout, Start, WIDTH};
 
-    fn plan() -> (Parameters, [super::PartId; 3]) {
-        let mut plan = Parameters::new();
-        let weight = plan.add("weight", &[3, 50], Start::linear(50));
-        let mean = plan.add_statistic("mean", &[3], Start::Ones);
-        let bias = plan.add("bias", &[3], Start::Zeros);
-        (plan, [weight, mean, bias])
+    fn layout() -> (Layout, [super::PartId; 3]) {
+        let mut layout = Layout::new();
+        let weight = layout.add("weight", &[3, 50], Start::linear(50));
+        let mean = layout.add_statistic("mean", &[3], Start::Ones);
+        let bias = layout.add("bias", &[3], Start::Zeros);
+        (layout, [weight, mean, bias])
     }
 
     #[test]
     fn parts_begin_at_rows_and_statistics_come_last() {
-        let (plan, [weight, mean, bias]) = plan();
-        assert_eq!(plan.range(weight), 0..150);
-        assert_eq!(plan.range(bias), 192..195);
-        assert_eq!(plan.range(mean), 256..259);
-        assert_eq!((plan.rows(), plan.floats()), (5, 5 * WIDTH));
+        let (layout, [weight, mean, bias]) = layout();
+        assert_eq!(layout.range(weight), 0..150);
+        assert_eq!(layout.range(bias), 192..195);
+        assert_eq!(layout.range(mean), 256..259);
+        assert_eq!((layout.rows(), layout.floats()), (5, 5 * WIDTH));
     }
 
     #[test]
     fn starts_are_within_their_bounds_and_follow_the_seed() {
-        let (plan, [weight, mean, bias]) = plan();
-        let values = plan.start_values(7);
+        let (layout, [weight, mean, bias]) = layout();
+        let values = layout.start_values(7);
         let bound = 1.0 / 50_f32.sqrt();
-        let weights = plan.part(weight, &values);
+        let weights = layout.part(weight, &values);
         assert!(weights.iter().all(|w| w.abs() <= bound));
         assert!(weights.iter().any(|&w| w < -bound / 2.0));
         assert!(weights.iter().any(|&w| w > bound / 2.0));
-        assert_eq!(plan.part(mean, &values), [1.0; 3]);
-        assert_eq!(plan.part(bias, &values), [0.0; 3]);
-        assert_eq!(values, plan.start_values(7));
-        assert_ne!(values, plan.start_values(8));
+        assert_eq!(layout.part(mean, &values), [1.0; 3]);
+        assert_eq!(layout.part(bias, &values), [0.0; 3]);
+        assert_eq!(values, layout.start_values(7));
+        assert_ne!(values, layout.start_values(8));
     }
 
     #[test]
     fn gradients_step_trained_parts_and_moves_are_added_to_statistics() {
-        let (plan, [weight, mean, bias]) = plan();
+        let (layout, [weight, mean, bias]) = layout();
         let node = Node::start(NodeConfig::with_workers(1)).unwrap();
-        let table = node.create_table(plan.table("dense", Optimizer::sgd(0.5))).unwrap();
+        let table = node.create_table(layout.table("dense", Optimizer::sgd(0.5))).unwrap();
         let mut worker = node.worker(0).unwrap();
-        let mut rows = DenseRows::new(&plan, table);
-        rows.start(&plan, 1, &mut worker).unwrap();
-        rows.pull(&mut worker).unwrap();
-        let before = plan.part(weight, &rows.values)[149];
-        let (d_weight, d_bias) = plan.two_mut([weight, bias], &mut rows.gradients);
+        let mut rows = DenseRows::new(&layout);
+        layout.start(1, &table, &mut worker).unwrap();
+        rows.pull(&table, &mut worker).unwrap();
+        let before = layout.part(weight, &rows.values)[149];
+        let (d_weight, d_bias) = layout.two_mut([weight, bias], &mut rows.gradients);
         (d_weight[149], d_bias[1]) = (1.0, 4.0);
-        plan.part_mut(mean, &mut rows.gradients)[2] = 0.25;
-        rows.push(&mut worker).unwrap();
+        layout.part_mut(mean, &mut rows.gradients)[2] = 0.25;
+        rows.push(&table, &mut worker).unwrap();
         assert!(rows.gradients.iter().all(|&g| g == 0.0));
-        rows.pull(&mut worker).unwrap();
-        assert_eq!(plan.part(weight, &rows.values)[149], before - 0.5);
-        assert_eq!(plan.part(bias, &rows.values), [0.0, -2.0, 0.0]);
-        assert_eq!(plan.part(mean, &rows.values), [1.0, 1.0, 1.25]);
+        rows.pull(&table, &mut worker).unwrap();
+        assert_eq!(layout.part(weight, &rows.values)[149], before - 0.5);
+        assert_eq!(layout.part(bias, &rows.values), [0.0, -2.0, 0.0]);
+        assert_eq!(layout.part(mean, &rows.values), [1.0, 1.0, 1.25]);
     }
 }
