@@ -105,6 +105,7 @@ impl InstructionSet {
 
 /// The instruction set in use, decided at the first call.
 #[must_use]
+#[inline]
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
     *CHOSEN.get_or_init(|| {

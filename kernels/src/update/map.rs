@@ -1,8 +1,10 @@
 //! The affine map of an update: how steps enter it, how two compose, how it is applied.
 
+use super::vectors::{self, Noted};
 use super::{FACTOR_A, FACTOR_B, FACTOR_C, HEADER_LEN, MAP_PRESENT, STEPS, Update};
 use crate::optimizer::{Optimizer, adam_correction, mean_square};
 use crate::rowcopy::RowPtr;
+use crate::simd::instruction_set;
 
 impl Update<'_> {
     /// The map's vectors, made the identity if there was no map.
@@ -34,8 +36,7 @@ impl Update<'_> {
         match self.shape.optimizer {
             Optimizer::Momentum { momentum, .. } => {
                 // m2 = mu m1 + g; w2 = w1 - lr m2, with m1 = a m + Dm and w1 = w + b m + Dw.
-                self.block[FACTOR_A] *= momentum;
-                self.block[FACTOR_B] -= lr * self.block[FACTOR_A];
+                self.coast(momentum, lr);
                 let (values, velocity) = self.map_mut().split_at_mut(dim);
                 for ((w, m), &g) in values.iter_mut().zip(velocity).zip(grad) {
                     *m = momentum * *m + g;
@@ -50,63 +51,67 @@ impl Update<'_> {
         }
     }
 
-    /// A step of Adagrad or Adam, taken on `copy` and noted in the map.
-    pub(super) fn step_nonlinear(&mut self, copy: &mut [f32], grad: &[f32], lr: f32) {
+    /// A step taken on `copy` and noted in the map, in one pass over both.
+    pub(super) fn step_noted(&mut self, copy: &mut [f32], grad: &[f32], lr: f32) {
         let dim = self.shape.dim;
         assert_eq!(copy.len(), self.shape.row_len(), "copy does not fit the shape");
-        assert_eq!(grad.len(), dim, "gradient does not fit the shape");
-        let optimizer = self.shape.optimizer;
-        let (values, state) = copy.split_at_mut(dim);
-        self.map_mut();
-        if let Optimizer::Adam { beta1, beta2, .. } = optimizer {
-            self.block[FACTOR_A] *= beta1;
-            self.block[FACTOR_C] *= beta2;
-            self.block[STEPS] = f32::from_bits(self.steps() + 1);
-        }
-        let (moved, change) = self.map_mut().split_at_mut(dim);
-        match optimizer {
+        let set = instruction_set();
+        match self.shape.optimizer {
+            // SAFETY: `noted` has checked all lengths, and the borrows last; so they do below.
+            Optimizer::Sgd { .. } => unsafe { vectors::shift(set, self.noted(copy, grad), lr) },
+            Optimizer::Momentum { momentum, .. } => {
+                self.map_mut();
+                self.coast(momentum, lr);
+                // SAFETY: as above.
+                unsafe { vectors::momentum(set, self.noted(copy, grad), lr, momentum) }
+            }
             Optimizer::Adagrad { eps, .. } => {
-                for i in 0..dim {
-                    let square = grad[i] * grad[i];
-                    state[i] += square;
-                    change[i] += square;
-                    let step = lr * grad[i] / (state[i].sqrt() + eps);
-                    values[i] -= step;
-                    moved[i] -= step;
-                }
+                // SAFETY: as above.
+                unsafe { vectors::adagrad(set, self.noted(copy, grad), lr, eps) }
             }
             Optimizer::RowAdagrad { eps, .. } => {
                 let square = mean_square(grad);
-                state[0] += square;
-                change[0] += square;
-                let rate = lr / (state[0].sqrt() + eps);
-                for i in 0..dim {
-                    let step = rate * grad[i];
-                    values[i] -= step;
-                    moved[i] -= step;
-                }
+                copy[dim] += square;
+                self.map_mut()[dim] += square;
+                let rate = lr / (copy[dim].sqrt() + eps);
+                // SAFETY: as above.
+                unsafe { vectors::shift(set, self.noted(copy, grad), rate) }
             }
             Optimizer::Adam { beta1, beta2, eps, .. } => {
-                let steps = state[2 * dim].to_bits().saturating_add(1);
-                state[2 * dim] = f32::from_bits(steps);
+                let steps = copy[3 * dim].to_bits().saturating_add(1);
+                copy[3 * dim] = f32::from_bits(steps);
                 let (rate, root) = adam_correction(lr, beta1, beta2, steps);
-                let (first, second) = state.split_at_mut(dim);
-                let (first_change, second_change) = change.split_at_mut(dim);
-                for i in 0..dim {
-                    let (g1, g2) = ((1.0 - beta1) * grad[i], (1.0 - beta2) * grad[i] * grad[i]);
-                    first[i] = beta1 * first[i] + g1;
-                    second[i] = beta2 * second[i] + g2;
-                    first_change[i] = beta1 * first_change[i] + g1;
-                    second_change[i] = beta2 * second_change[i] + g2;
-                    let step = rate * first[i] / (second[i].sqrt() * root + eps);
-                    values[i] -= step;
-                    moved[i] -= step;
-                }
-            }
-            Optimizer::Sgd { .. } | Optimizer::Momentum { .. } => {
-                unreachable!("linear optimizers need no copy")
+                self.map_mut();
+                self.block[FACTOR_A] *= beta1;
+                self.block[FACTOR_C] *= beta2;
+                self.block[STEPS] = f32::from_bits(self.steps() + 1);
+                let with = [beta1, beta2, eps, rate, root];
+                // SAFETY: as above.
+                unsafe { vectors::adam(set, self.noted(copy, grad), with) }
             }
         }
+    }
+
+    /// An addition to the values of `copy`, noted in the map.
+    pub(super) fn add_noted(&mut self, copy: &mut [f32], delta: &[f32]) {
+        // SAFETY: `noted` has checked all lengths, and the borrows last.
+        unsafe { vectors::shift(instruction_set(), self.noted(copy, delta), -1.0) }
+    }
+
+    /// What a noted step works on: checks that the lengths fit, and makes the map. The pointers are good until copy or map
+    /// are used otherwise.
+    fn noted(&mut self, copy: &mut [f32], grad: &[f32]) -> Noted {
+        let dim = self.shape.dim;
+        assert_eq!(copy.len(), self.shape.row_len(), "copy does not fit the shape");
+        assert_eq!(grad.len(), dim, "gradient does not fit the shape");
+        let map = self.map_mut().as_mut_ptr();
+        Noted { copy: copy.as_mut_ptr(), map, grad: grad.as_ptr(), dim }
+    }
+
+    /// The factors of one more momentum step.
+    fn coast(&mut self, momentum: f32, lr: f32) {
+        self.block[FACTOR_A] *= momentum;
+        self.block[FACTOR_B] -= lr * self.block[FACTOR_A];
     }
 
     /// This map after `earlier`'s.
@@ -147,21 +152,26 @@ impl Update<'_> {
         let (moved, change) = self.map().split_at(dim);
         let (values, state) = (row.part(0, dim), row.part(dim, self.shape.state_len()));
         let (a, b, c) = (self.block[FACTOR_A], self.block[FACTOR_B], self.block[FACTOR_C]);
-        values.add(moved);
+        let set = instruction_set();
         match self.shape.optimizer {
-            Optimizer::Sgd { .. } => {}
-            Optimizer::Adagrad { .. } | Optimizer::RowAdagrad { .. } => state.add(change),
+            Optimizer::Sgd { .. } => values.add(moved),
+            Optimizer::Adagrad { .. } | Optimizer::RowAdagrad { .. } => {
+                values.add(moved);
+                state.add(change);
+            }
             Optimizer::Momentum { .. } => {
-                for (i, &change) in change.iter().enumerate() {
-                    let velocity = state.get(i);
-                    values.put(i, values.get(i) + b * velocity);
-                    state.put(i, a * velocity + change);
-                }
+                let (w, m, map) = (values.as_ptr(), state.as_ptr(), self.map().as_ptr());
+                // SAFETY: row and map are two vectors of `dim` floats each.
+                unsafe { vectors::coast(set, w, m, map, dim, [a, b]) }
             }
             Optimizer::Adam { .. } => {
-                for i in 0..dim {
-                    state.put(i, a * state.get(i) + change[i]);
-                    state.put(dim + i, c * state.get(dim + i) + change[dim + i]);
+                values.add(moved);
+                let (first, second) = (state.part(0, dim), state.part(dim, dim));
+                let (change1, change2) = change.split_at(dim);
+                // SAFETY: `dim` floats on both sides, of both moments.
+                unsafe {
+                    vectors::affine(set, first.as_ptr(), a, change1.as_ptr(), dim);
+                    vectors::affine(set, second.as_ptr(), c, change2[..dim].as_ptr(), dim);
                 }
                 let steps = state.get(2 * dim).to_bits().saturating_add(self.steps());
                 state.put(2 * dim, f32::from_bits(steps));

@@ -28,6 +28,7 @@
 //! ```
 
 mod map;
+mod vectors;
 mod wire;
 
 use crate::optimizer::{Optimizer, RowShape};
@@ -170,12 +171,16 @@ impl<'a> Update<'a> {
     /// If lengths do not fit the shape, or gradients wait for the state (they come first; see [`Update::settle`]).
     pub fn step_copy(&mut self, copy: &mut [f32], grad: &[f32], lr: f32) {
         assert_eq!(self.gradients(), 0, "gradients wait: settle them on the copy first");
-        if self.shape.optimizer.is_linear() {
-            self.shape.step_private(copy, grad, lr);
-            self.step_linear(grad, lr);
-        } else {
-            self.step_nonlinear(copy, grad, lr);
-        }
+        self.step_noted(copy, grad, lr);
+    }
+
+    /// Adds to the values of `copy`, a private copy of the row, and of the update.
+    ///
+    /// # Panics
+    /// As [`Update::step_copy`].
+    pub fn add_copy(&mut self, copy: &mut [f32], delta: &[f32]) {
+        assert_eq!(self.gradients(), 0, "gradients wait: settle them on the copy first");
+        self.add_noted(copy, delta);
     }
 
     /// Once a copy of the row is here: applies the update to it, and turns waiting gradients into composed steps.

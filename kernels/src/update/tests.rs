@@ -265,6 +265,24 @@ fn small_integers_add_up_to_the_last_bit() {
 }
 
 #[test]
+fn an_addition_to_a_copy_is_the_same_to_the_last_bit_at_the_owner() {
+    let shape = RowShape { optimizer: Optimizer::momentum(0.1, 0.5), dim: 19 };
+    let mut random = Random(7);
+    let mut owner = start(&shape, &mut random);
+    let mut copy = owner.clone();
+    let delta: Vec<f32> = (0_u16..19).map(f32::from).collect();
+    owner[..19].fill(3.0);
+    copy[..19].fill(3.0);
+    let mut block = vec![0.0; shape.block_len()];
+    let mut update = Update::empty(&shape, &mut block);
+    update.add_copy(&mut copy, &delta);
+    update.add_copy(&mut copy, &delta);
+    update.apply_private(&mut owner);
+    assert_eq!(owner, copy);
+    assert_eq!(copy[18], 39.0);
+}
+
+#[test]
 fn the_fifth_gradient_is_refused_and_nothing_is_taken() {
     let shape = RowShape { optimizer: Optimizer::adagrad(0.1), dim: 2 };
     let mut block = vec![0.0; shape.block_len()];

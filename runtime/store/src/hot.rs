@@ -201,10 +201,7 @@ impl HotRows {
         let mut update = Update::in_block(&self.shape, &mut replica.update);
         match change {
             Change::Step(lr) => update.step_copy(&mut replica.row, floats, lr),
-            Change::Add => {
-                add_private(&mut replica.row[..floats.len()], floats);
-                update.add_values(floats);
-            }
+            Change::Add => update.add_copy(&mut replica.row, floats),
         }
         replica.pushes += 1;
         self.counts.pushes += 1;
@@ -369,10 +366,4 @@ impl std::fmt::Debug for HotRows {
 #[inline]
 fn place(key: Key) -> usize {
     (key.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55) as usize
-}
-
-fn add_private(row: &mut [f32], floats: &[f32]) {
-    for (value, &delta) in row.iter_mut().zip(floats) {
-        *value += delta;
-    }
 }
