@@ -1,6 +1,6 @@
 //! The one-sided fabric of Sterna: regions that peers may read, ordered links for records, and
 //! read lanes. Providers: shared memory between processes of one host (`shm`), sockets (`tcp`), and a
-//! deterministic simulator (`sim`).
+//! deterministic simulator (`sim`). [`verbs`] finds the RDMA devices of a host.
 //!
 //! The traits of [`fabric`] are all that the layers above see; one conformance suite runs against
 //! every provider.
@@ -23,6 +23,7 @@ mod sync;
 mod tcp;
 pub mod topology;
 mod tuning;
+pub mod verbs;
 mod wake;
 
 pub use config::{FabricConfig, ProviderChoice};
