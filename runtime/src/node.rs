@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use sterna_protocol::{Key, Rank, SlotId, TableId};
 use sterna_rdma::topology::{PinPlan, Topology};
@@ -265,7 +266,7 @@ impl Node {
     #[must_use]
     pub fn report(&self) -> Report {
         let metrics = lock(&self.state.metrics).clone();
-        let numbers = self.state.numbers(&metrics);
+        let numbers = self.numbers(&metrics);
         report_of(&metrics, &numbers, 1)
     }
 
@@ -277,18 +278,32 @@ impl Node {
         // One call of all nodes at a time: tables are made under this lock, too.
         let _tables = lock(&self.state.tables);
         let mut metrics = lock(&self.state.metrics).clone();
-        let mut numbers = self.state.numbers(&metrics);
+        let mut numbers = self.numbers(&metrics);
         if let Some(remote) = &self.state.remote {
             metrics.reduce(|numbers| remote.all_reduce(Callers::Nodes, numbers))?;
             remote.all_reduce(Callers::Nodes, &mut numbers)?;
         }
         Ok(report_of(&metrics, &numbers, self.state.size))
     }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn numbers(&self, metrics: &Metrics) -> Vec<f64> {
+        let counters = self.state.fabric.counters();
+        let engine = self.engine.as_ref().map_or(Duration::ZERO, crate::metrics::cpu_of);
+        vec![
+            metrics.local_bytes as f64,
+            counters.read_bytes as f64,
+            counters.record_bytes_sent as f64,
+            metrics.cpu.as_secs_f64(),
+            engine.as_secs_f64(),
+            crate::metrics::process_cpu().as_secs_f64(),
+        ]
+    }
 }
 
-/// What is counted besides operations, in the order of [`NodeState::numbers`].
+/// What is counted besides operations, in the order of [`Node::numbers`].
 const BYTES: [&str; 3] = ["local_rows", "remote_reads", "records_sent"];
-const ROLES: [&str; 2] = ["workers", "processes"];
+const ROLES: [&str; 3] = ["workers", "engine", "processes"];
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]
 fn report_of(metrics: &Metrics, numbers: &[f64], nodes: usize) -> Report {
@@ -334,18 +349,6 @@ impl NodeState {
 
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    fn numbers(&self, metrics: &Metrics) -> Vec<f64> {
-        let counters = self.fabric.counters();
-        vec![
-            metrics.local_bytes as f64,
-            counters.read_bytes as f64,
-            counters.record_bytes_sent as f64,
-            metrics.cpu.as_secs_f64(),
-            crate::metrics::process_cpu().as_secs_f64(),
-        ]
     }
 
     pub(crate) fn merge_metrics(&self, metrics: &Metrics) {

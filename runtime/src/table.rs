@@ -16,6 +16,12 @@ use crate::remote::PeerChunks;
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
 /// A table to make: a name, keys `0..keys`, rows of `dim` values.
+///
+/// A row travels in one record, so neither a row (values and optimizer state) nor an update of it may take more than about 248 KiB
+/// ([`Node::create_table`](crate::Node::create_table) tells the exact limit of the one that does). An update is the values' differences
+/// and what the optimizer's state needs: 4 bytes a value for SGD, 8 for momentum. The other optimizers also have room for eight gradients
+/// of rows that are not here: 40 bytes a value for Adagrad, 36 for row-wise Adagrad, 44 for Adam. So rows may have about 63,000 values with
+/// SGD, 31,000 with momentum, 6,300 with Adagrad, 7,000 with row-wise Adagrad and 5,700 with Adam.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
     pub(crate) name: String,
@@ -196,11 +202,20 @@ impl fmt::Debug for Table {
 /// The form of a table's slots at every node.
 pub(crate) fn slot_shape(spec: &TableSpec, slots_most: u32) -> Result<TableShape> {
     let shape = spec.shape();
-    let travels = shape.update_bytes_max().max(shape.row_len() * size_of::<f32>());
+    let travels = |dim: usize| {
+        let shape = RowShape { dim, ..shape };
+        shape.update_bytes_max().max(shape.row_len() * size_of::<f32>())
+    };
     let most = payload_bytes_max(RECORD_BYTES_MAX);
-    if travels > most {
+    if travels(shape.dim) > most {
+        // What travels grows by the same number of bytes with each value.
+        let fits = (most - travels(0)) / (travels(1) - travels(0));
         let reason = format!(
-            "an update of a row takes up to {travels} bytes, {most} fit a record: split rows over keys"
+            "a row of {} values with {}, or an update of it, takes up to {} bytes, {most} fit a record: use at most {fits} values, \
+             or split rows over keys",
+            shape.dim,
+            shape.optimizer.name(),
+            travels(shape.dim)
         );
         return Err(Error::Table { table: spec.name.clone(), reason });
     }

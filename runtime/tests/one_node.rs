@@ -145,7 +145,7 @@ fn no_addition_of_concurrent_workers_is_lost_and_each_sees_its_own() {
         }
     });
     let report = node.report();
-    assert_eq!(report.operations["add"].local.count, u64::from(ROUNDS) * WORKERS as u64 * 10);
+    assert_eq!(report.operations["add"].count(), u64::from(ROUNDS) * WORKERS as u64 * 10);
     assert_eq!(report.paths.remote.count, 0);
     let text = serde_json::to_string(&report).expect("JSON");
     assert_eq!(
@@ -220,5 +220,58 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn hits_of_private_replicas_are_a_path_of_their_own() {
+    let node = node(2);
+    let table = node.create_table(TableSpec::new("t", 10, 2)).expect("a table");
+    let (mut one, mut two) = (node.worker(0).expect("a worker"), node.worker(1).expect("a worker"));
+    one.add(&table, &[4], &[1.0; 2]).expect("add");
+    two.add(&table, &[4], &[1.0; 2]).expect("add");
+    // The version has moved since its last push: from here on worker 0 has a copy of its own.
+    one.add(&table, &[4], &[1.0; 2]).expect("add");
+    for _ in 0..3 {
+        one.add(&table, &[4, 7], &[1.0; 4]).expect("add");
+    }
+    one.add(&table, &[4], &[1.0; 2]).expect("add");
+    assert_eq!(pull(&mut one, &table, &[4, 7, 4]), [7.0, 7.0, 3.0, 3.0, 7.0, 7.0]);
+    one.flush().expect("nobody is lost");
+    two.flush().expect("nobody is lost");
+    let report = node.report();
+    let (add, pulled) = (&report.operations["add"], &report.operations["pull"]);
+    assert_eq!((add.replica.count, add.local.count, add.remote.count), (4, 6, 0));
+    assert_eq!(
+        (add.replica.calls, add.local.calls),
+        (1, 6),
+        "a call counts where its slowest key was"
+    );
+    assert_eq!((pulled.replica.count, pulled.local.count), (2, 1));
+    assert_eq!(report.paths.replica.count, 6);
+    assert!(report.local_share() >= 1.0);
+}
+
+#[test]
+fn rows_that_fit_no_record_are_refused_with_the_longest_that_do() {
+    let node = node(1);
+    let optimizers = [
+        (Optimizer::sgd(0.1), 63_000),
+        (Optimizer::momentum(0.1, 0.9), 31_000),
+        (Optimizer::adagrad(0.1), 6_300),
+        (Optimizer::row_adagrad(0.1), 7_000),
+        (Optimizer::adam(0.1), 5_700),
+    ];
+    for (optimizer, documented) in optimizers {
+        let make = |dim| {
+            let name = format!("{}-{dim}", optimizer.name());
+            node.create_table(TableSpec::new(name, 1, dim).optimizer(optimizer))
+        };
+        let error = make(100_000).expect_err("no record is so long").to_string();
+        let most = error.split("at most ").nth(1).and_then(|rest| rest.split(' ').next());
+        let most: usize = most.and_then(|most| most.parse().ok()).expect("the limit is told");
+        assert!((documented..documented * 26 / 25).contains(&most), "{error}");
+        make(most).expect("the limit holds");
+        make(most + 1).expect_err("and is not lower than need be");
     }
 }

@@ -299,3 +299,39 @@ fn tables_are_made_while_workers_meet() {
         });
     });
 }
+
+#[test]
+fn what_is_set_with_a_ticket_is_seen_by_its_worker_and_comes_before_its_later_pushes() {
+    on_each_provider(|choice| {
+        job(2, 1, choice, |node| {
+            let table = node.create_table(TableSpec::new("t", 200, 2)).expect("a table");
+            workers(&node, |mut worker| {
+                let me = worker.global_index() as u64;
+                let mine: Vec<u64> = (0..100).map(|key| 2 * key + me).collect();
+                for round in 0..20_u8 {
+                    worker.add(&table, &mine, &[1000.0; 200]).expect("add");
+                    let value = f32::from(round);
+                    let first = worker.set_async(&table, &mine, &[value; 200]).expect("set");
+                    worker.add(&table, &mine, &[0.5; 200]).expect("add");
+                    assert_eq!(pull(&mut worker, &table, &mine), [value + 0.5; 200]);
+                    // The second one of a key waits for the first.
+                    let second = worker.set_async(&table, &mine, &[value; 200]).expect("set");
+                    second.wait(&mut worker).expect("acks");
+                    assert!(first.is_done(&mut worker).expect("nobody is lost"));
+                    worker.add(&table, &mine, &[0.25; 200]).expect("add");
+                    assert_eq!(pull(&mut worker, &table, &mine), [value + 0.25; 200]);
+                }
+                let error = worker.set_async(&table, &[1, 1], &[0.0; 4]).expect_err("twice");
+                assert!(matches!(error, Error::DuplicateKey { key: 1, .. }), "{error}");
+                worker.barrier().expect("all come");
+                let all: Vec<u64> = (0..200).collect();
+                assert_eq!(pull(&mut worker, &table, &all), [19.25; 400]);
+                worker.barrier().expect("all come");
+            });
+            let report = node.job_report().expect("all report");
+            assert!(report.cpu_seconds["engine"] > 0.0, "{:?}", report.cpu_seconds);
+            assert_eq!(report.operations["set"].count(), 2 * 20 * 2 * 100);
+            node.shutdown().expect("all end");
+        });
+    });
+}

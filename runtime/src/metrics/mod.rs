@@ -6,6 +6,8 @@
 
 mod report;
 
+use std::os::unix::thread::JoinHandleExt as _;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -43,7 +45,7 @@ impl Operation {
     }
 }
 
-/// How a key was reached. A call counts as remote if one of its keys was.
+/// How a key was reached. A call counts where its slowest key was: remote before local before replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
     Local,
@@ -53,6 +55,14 @@ pub(crate) enum Path {
 
 impl Path {
     pub(crate) const ALL: [Self; 3] = [Self::Local, Self::Replica, Self::Remote];
+}
+
+/// Keys of a call by how they were reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    pub(crate) local: usize,
+    pub(crate) replica: usize,
+    pub(crate) remote: usize,
 }
 
 /// Counts and times of one operation on one path.
@@ -141,22 +151,24 @@ impl Metrics {
         Some(Instant::now())
     }
 
-    /// Called at the end of a call of `local` and `remote` keys.
+    /// Called at the end of a call.
     #[inline]
     pub(crate) fn finish(
         &mut self,
         operation: Operation,
-        local: usize,
-        remote: usize,
+        reached: Reached,
         started: Option<Instant>,
     ) {
-        if local > 0 {
-            self.meter_mut(operation, Path::Local).keys += local as u64;
+        let Reached { local, replica, remote } = reached;
+        let mut slowest = Path::Replica;
+        for (path, keys) in [(Path::Replica, replica), (Path::Local, local), (Path::Remote, remote)]
+        {
+            if keys > 0 {
+                self.meter_mut(operation, path).keys += keys as u64;
+                slowest = path;
+            }
         }
-        if remote > 0 {
-            self.meter_mut(operation, Path::Remote).keys += remote as u64;
-        }
-        let path = if remote > 0 { Path::Remote } else { Path::Local };
+        let path = slowest;
         let meter = self.meter_mut(operation, path);
         meter.calls += 1;
         if let Some(started) = started {
@@ -202,6 +214,21 @@ pub(crate) fn thread_cpu() -> Duration {
     Duration::try_from(time).unwrap_or(Duration::ZERO)
 }
 
+/// CPU time of another thread of this process; zero if it has ended or the system does not tell.
+pub(crate) fn cpu_of<T>(thread: &JoinHandle<T>) -> Duration {
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the handle keeps the thread's number valid, as it has neither been joined nor detached; both calls only write to
+    // the given places, and the second one fails for the clock of a thread that has ended.
+    let failed = unsafe {
+        libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) != 0
+            || libc::clock_gettime(clock, &raw mut time) != 0
+    };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    if failed { Duration::ZERO } else { Duration::new(seconds, nanoseconds) }
+}
+
 /// CPU time of this process.
 pub(crate) fn process_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -217,17 +244,25 @@ mod tests {
         let mut metrics = Metrics::new();
         for _ in 0..SAMPLE_EVERY * 3 {
             let started = metrics.start(1);
-            metrics.finish(Operation::Pull, 1, 0, started);
+            metrics.finish(Operation::Pull, Reached { local: 1, ..Reached::default() }, started);
         }
         for _ in 0..5 {
             let started = metrics.start(100);
-            metrics.finish(Operation::Pull, 60, 40, started);
+            metrics.finish(Operation::Pull, Reached { local: 60, replica: 0, remote: 40 }, started);
         }
         let local = metrics.meter(Operation::Pull, Path::Local);
         assert_eq!((local.calls, local.times.len()), (u64::from(SAMPLE_EVERY) * 3, 3));
         assert_eq!(local.keys, u64::from(SAMPLE_EVERY) * 3 + 300);
-        let remote = metrics.meter(Operation::Pull, Path::Remote);
+        let remote = metrics.meter(Operation::Pull, Path::Remote).clone();
         assert_eq!((remote.calls, remote.keys, remote.times.len()), (5, 200, 5));
+        metrics.finish(Operation::Push, Reached { local: 0, replica: 9, remote: 0 }, None);
+        metrics.finish(Operation::Push, Reached { local: 2, replica: 7, remote: 0 }, None);
+        let replica = metrics.meter(Operation::Push, Path::Replica);
+        assert_eq!(
+            (replica.calls, replica.keys),
+            (1, 16),
+            "the other call was no faster than a row"
+        );
         let mut numbers = metrics.clone();
         numbers.reduce(|_| Ok::<(), ()>(())).expect("a sum of one");
         let same = numbers.meter(Operation::Pull, Path::Remote);

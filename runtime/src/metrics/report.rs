@@ -23,7 +23,8 @@ pub struct Report {
     pub operations: BTreeMap<String, OperationReport>,
     /// Bytes by purpose.
     pub bytes: BTreeMap<String, u64>,
-    /// CPU seconds by role.
+    /// CPU seconds by role: `workers` (with the engine steps that they run while they wait), `engine` (its own threads),
+    /// `processes` (all of them, with what is not Sterna's).
     pub cpu_seconds: BTreeMap<String, f64>,
 }
 
@@ -32,7 +33,7 @@ pub struct Report {
 pub struct Paths {
     /// Rows whose main copy is at the worker's node.
     pub local: PathReport,
-    /// Rows that the worker's node holds a copy of.
+    /// Rows of which the worker has a private copy (hot rows), or its node one.
     pub replica: PathReport,
     /// Rows of other nodes.
     pub remote: PathReport,

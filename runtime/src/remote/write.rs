@@ -45,49 +45,38 @@ impl Remote {
         taken != Err(GradientsFull)
     }
 
-    /// Replaces a row at its home and waits until that has happened.
-    pub(crate) fn set(
+    /// Begins to replace rows at their homes, those of the keys at these places of the user's call; gives what is to be waited for.
+    pub(crate) fn begin_set(
         &self,
         table: &Table,
         keys: &[Key],
         floats: usize,
         parts: &[f32],
         places: &[usize],
-    ) -> Result<()> {
+    ) -> Result<Vec<Unsettled>> {
         let scope = if floats == table.dim() { SetScope::Values } else { SetScope::WholeRow };
         let deadline = Instant::now() + self.wait_limit;
-        let mut staged: Vec<(Key, u64)> = Vec::with_capacity(places.len());
+        let mut staged = Vec::with_capacity(places.len());
         for &index in places {
             let key = keys[index];
             let home = table.0.rows.placement().locate_known(key).home;
             let part = &parts[index * floats..(index + 1) * floats];
-            let target = loop {
-                if let Some(target) = self.stage(table, key, home, part, scope) {
-                    break target;
+            staged.push(loop {
+                if let Some(open) = self.stage(table, key, home, part, scope) {
+                    break open;
                 }
                 self.check_peer(home)?;
                 if Instant::now() >= deadline {
                     return Err(self.late(&Waiting { what: "a set", rank: Some(home) }));
                 }
                 self.help(PAUSE)?;
-            };
-            staged.push((key, target));
+            });
         }
-        for (key, target) in staged {
-            let home = table.0.rows.placement().locate_known(key).home;
-            let id = ForeignKey { table: table.id(), key };
-            while self.foreign.find(id).is_some_and(|guard| guard.control.acked < target) {
-                self.check_peer(home)?;
-                if Instant::now() >= deadline {
-                    return Err(self.late(&Waiting { what: "a set", rank: Some(home) }));
-                }
-                self.help(PAUSE)?;
-            }
-        }
-        Ok(())
+        self.nudge()?;
+        Ok(staged)
     }
 
-    /// Stages new values; gives the count of Acks at which they are in the main copy. `None`: try later.
+    /// Stages new values; gives when they are in the main copy. `None`: try later.
     fn stage(
         &self,
         table: &Table,
@@ -95,7 +84,7 @@ impl Remote {
         home: Rank,
         part: &[f32],
         scope: SetScope,
-    ) -> Option<u64> {
+    ) -> Option<Unsettled> {
         let mut row = self.row(table, key, home)?;
         if row.guard.control.staged.is_some() {
             return None;
@@ -108,8 +97,9 @@ impl Remote {
         row.guard.control.control.want_set();
         let open = u64::from(row.guard.control.control.exchange().is_some());
         let target = row.guard.control.acked + open + 1;
+        let (place, key) = (row.guard.place(), row.guard.key());
         row.list();
-        Some(target)
+        Some(Unsettled { place, key, target, owner: home })
     }
 
     fn row<'n>(&'n self, table: &'n Table, key: Key, home: Rank) -> Option<ForeignRow<'n>> {

@@ -16,9 +16,9 @@ use sterna_store::{Change, HotRows, Missed, Patience, SlotError};
 
 use crate::error::{Error, Result};
 use crate::keys::as_keys;
-use crate::metrics::{Metrics, Operation, thread_cpu};
+use crate::metrics::{Metrics, Operation, Reached, thread_cpu};
 use crate::node::NodeState;
-use crate::remote::{Callers, Reader, Request};
+use crate::remote::{Callers, Reader, Request, Unsettled};
 use crate::table::Table;
 
 use distinct::Distinct;
@@ -160,13 +160,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::push`]; [`Error::DuplicateKey`] if a key occurs twice.
     pub fn set(&mut self, table: &Table, keys: &[u64], values: &[f32]) -> Result<()> {
-        let shape = table.0.shape;
-        let mut start = vec![0.0; shape.row_len()];
-        shape.reset_state(&mut start);
-        self.overwrite(table, keys, table.dim(), values, |row, values| {
-            row.part(0, shape.dim).copy_in(values);
-            row.part(shape.dim, shape.state_len()).copy_in(&start[shape.dim..]);
-        })
+        self.set_values(table, keys, values, Wait::Now).map(drop)
     }
 
     /// Overwrites whole rows, values and state, as [`Worker::pull_rows`] gives them.
@@ -174,7 +168,8 @@ impl Worker {
     /// # Errors
     /// As [`Worker::set`].
     pub fn set_rows(&mut self, table: &Table, keys: &[u64], rows: &[f32]) -> Result<()> {
-        self.overwrite(table, keys, table.row_len(), rows, RowPtr::copy_in)
+        let len = table.row_len();
+        self.overwrite(table, keys, len, rows, Wait::Now, RowPtr::copy_in).map(drop)
     }
 
     /// Copies a row's values if it is at this node; says whether.
@@ -305,10 +300,9 @@ impl Worker {
         if keys.is_empty() {
             return Ok(());
         }
-        self.read_here(table, keys, floats, out)?;
-        let away = self.away.len();
+        let reached = self.read_here(table, keys, floats, out)?;
         self.read_away(table, keys, floats, out, false)?;
-        self.metrics.finish(Operation::Pull, keys.len() - away, away, started);
+        self.metrics.finish(Operation::Pull, reached, started);
         Ok(())
     }
 
@@ -319,11 +313,17 @@ impl Worker {
         keys: &[Key],
         floats: usize,
         out: &mut [f32],
-    ) -> Result<()> {
+    ) -> Result<Reached> {
         self.missed.clear();
         let (rows, missed) = (&table.0.rows, &mut self.missed);
+        let mut replica = 0;
         match self.hot.get_mut(usize::from(table.id().0)) {
-            Some(Some((_, hot))) => rows.pull_batch_hot(hot, keys, floats, out, missed, left_home),
+            Some(Some((_, hot))) => {
+                let before = hot.counts().pulls;
+                let done = rows.pull_batch_hot(hot, keys, floats, out, missed, left_home);
+                replica = keys_between(before, hot.counts().pulls);
+                done
+            }
             _ => rows.pull_batch(keys, floats, out, missed),
         }
         .expect("lengths were checked");
@@ -334,7 +334,10 @@ impl Worker {
             Some(&first) if self.reader.is_none() => {
                 Err(unavailable(table, keys[first], SlotError::Elsewhere))
             }
-            _ => Ok(()),
+            _ => {
+                let remote = self.away.len();
+                Ok(Reached { local: keys.len() - replica - remote, replica, remote })
+            }
         }
     }
 
@@ -381,6 +384,7 @@ impl Worker {
         let (keys, parts) =
             if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
         self.missed.clear();
+        let before = hot.counts().pushes;
         rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, left_home)
             .expect("lengths were checked");
         let mut away = 0;
@@ -397,28 +401,48 @@ impl Worker {
                 })?,
             }
         }
+        let replica = keys_between(before, hot.counts().pushes);
         if let (Some(remote), 1..) = (&self.node.remote, away) {
             remote.nudge()?;
         }
         self.metrics.local_bytes += size_of_val(parts) as u64;
-        self.metrics.finish(operation, keys.len() - away, away, started);
+        let reached = Reached { local: keys.len() - replica - away, replica, remote: away };
+        self.metrics.finish(operation, reached, started);
         Ok(())
     }
 
-    /// Overwrites rows by `work`, given `floats` floats for each key.
+    /// Overwrites values and resets state; gives what is left to be waited for.
+    fn set_values(
+        &mut self,
+        table: &Table,
+        keys: &[u64],
+        values: &[f32],
+        wait: Wait,
+    ) -> Result<Vec<Unsettled>> {
+        let shape = table.0.shape;
+        let mut start = vec![0.0; shape.row_len()];
+        shape.reset_state(&mut start);
+        self.overwrite(table, keys, table.dim(), values, wait, |row, values| {
+            row.part(0, shape.dim).copy_in(values);
+            row.part(shape.dim, shape.state_len()).copy_in(&start[shape.dim..]);
+        })
+    }
+
+    /// Overwrites rows by `work`, given `floats` floats for each key; gives what is left to be waited for.
     fn overwrite(
         &mut self,
         table: &Table,
         keys: &[u64],
         floats: usize,
         parts: &[f32],
+        wait: Wait,
         work: impl Fn(RowPtr, &[f32]),
-    ) -> Result<()> {
+    ) -> Result<Vec<Unsettled>> {
         let started = self.metrics.start(keys.len());
         let keys = self.check(table, keys, floats, parts.len())?;
         table.check_finite(keys, floats, parts)?;
         if keys.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         if self.distinct.suspects(keys) && self.distinct.scan(keys) {
             let key = duplicate(keys).expect("the scan found one").0;
@@ -444,13 +468,19 @@ impl Worker {
                 done.map(|_| ())
             })?;
         }
+        let mut open = Vec::new();
         if let (Some(remote), [_, ..]) = (&self.node.remote, &*self.away) {
-            remote.set(table, keys, floats, parts, &self.away)?;
+            open = remote.begin_set(table, keys, floats, parts, &self.away)?;
+            if wait == Wait::Now {
+                remote.settle_all(&open, "a set")?;
+                open.clear();
+            }
         }
         self.metrics.local_bytes += size_of_val(parts) as u64;
-        let away = self.away.len();
-        self.metrics.finish(Operation::Set, keys.len() - away, away, started);
-        Ok(())
+        let remote = self.away.len();
+        let reached = Reached { local: keys.len() - remote, replica: 0, remote };
+        self.metrics.finish(Operation::Set, reached, started);
+        Ok(open)
     }
 
     /// Folds this worker's private copies of these rows, so that the rows hold all that it pushed.
@@ -502,6 +532,13 @@ impl Drop for Worker {
     }
 }
 
+/// Whether a call waits until all has happened, or leaves that to its ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Now,
+    Later,
+}
+
 /// The private replicas of a worker in a table.
 fn hot_rows<'a>(hot: &'a mut Vec<Option<(Table, HotRows)>>, table: &Table) -> &'a mut HotRows {
     let index = usize::from(table.id().0);
@@ -510,6 +547,11 @@ fn hot_rows<'a>(hot: &'a mut Vec<Option<(Table, HotRows)>>, table: &Table) -> &'
     }
     let made = || (table.clone(), HotRows::new(table.0.shape));
     &mut hot[index].get_or_insert_with(made).1
+}
+
+/// Keys that private replicas served between two counts.
+fn keys_between(before: u64, after: u64) -> usize {
+    usize::try_from(after - before).expect("at most the keys of a call")
 }
 
 /// What becomes of a fold whose row is not at home: under policy `classic` rows are always at home.

@@ -1,13 +1,13 @@
 //! Asynchronous calls: a ticket owns what its call needs, and a ticket that is dropped forgets the call.
 //!
-//! Pushes and additions are on their way when the call returns; their ticket is for those who want to know that they are in the
-//! main copies. A pull's values are copied out by [`Ticket::wait_into`].
+//! Pushes, additions and sets are on their way when the call returns; their ticket is for those who want to know that they are in
+//! the main copies. A pull's values are copied out by [`Ticket::wait_into`].
 
 use std::sync::Arc;
 
 use sterna_protocol::Key;
 
-use super::Worker;
+use super::{Wait, Worker};
 use crate::error::Result;
 use crate::metrics::Operation;
 use crate::remote::{Request, Unsettled};
@@ -38,7 +38,7 @@ impl Worker {
         let mut values = vec![0.0; keys.len() * dim];
         let started = self.metrics.start(keys.len());
         let keys = self.check(table, keys, dim, values.len())?;
-        self.read_here(table, keys, dim, &mut values)?;
+        let reached = self.read_here(table, keys, dim, &mut values)?;
         let handle = Arc::new(());
         let mut serial = None;
         if let (Some(remote), Some(reader), [_, ..]) =
@@ -48,8 +48,7 @@ impl Worker {
             let request = Request { table, floats: dim, snapshot: false, handle };
             serial = Some(reader.begin(remote, keys, &self.away, request)?);
         }
-        let away = self.away.len();
-        self.metrics.finish(Operation::Pull, keys.len() - away, away, started);
+        self.metrics.finish(Operation::Pull, reached, started);
         let table = table.clone();
         Ok(Ticket(Kind::Pull { table, keys: keys.len(), values, serial, _handle: handle }))
     }
@@ -70,6 +69,16 @@ impl Worker {
     pub fn add_async(&mut self, table: &Table, keys: &[u64], deltas: &[f32]) -> Result<Ticket> {
         self.add(table, keys, deltas)?;
         Ok(self.written(table, keys))
+    }
+
+    /// A [`Worker::set`] whose ticket tells when it is in the main copies. What this worker pulls later shows it; what it pushes later
+    /// comes after it.
+    ///
+    /// # Errors
+    /// As [`Worker::set`].
+    pub fn set_async(&mut self, table: &Table, keys: &[u64], values: &[f32]) -> Result<Ticket> {
+        let open = self.set_values(table, keys, values, Wait::Later)?;
+        Ok(Ticket(if open.is_empty() { Kind::Done } else { Kind::Write(open) }))
     }
 
     fn written(&self, table: &Table, keys: &[u64]) -> Ticket {
@@ -135,7 +144,7 @@ impl Ticket {
                 Ok(())
             }
             Kind::Write(open) => match &worker.node.remote {
-                Some(remote) => remote.settle_all(&open, "a push"),
+                Some(remote) => remote.settle_all(&open, "an update"),
                 None => Ok(()),
             },
         }
