@@ -26,6 +26,7 @@ mod keys;
 mod meeting;
 pub mod metrics;
 mod node;
+mod pace;
 mod remote;
 mod table;
 mod worker;
@@ -34,6 +35,8 @@ pub use config::{NodeConfig, WORKERS_MAX};
 pub use error::{Error, Result};
 pub use metrics::{REPORT_VERSION, Report};
 pub use node::{Node, Stopper, TABLES_MAX};
+#[doc(hidden)]
+pub use pace::Pace;
 pub use sterna_kernels::{Init, Optimizer};
 pub use sterna_protocol::{Clock, Rank};
 pub use sterna_rdma::{FabricConfig, ProviderChoice};

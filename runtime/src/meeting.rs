@@ -7,11 +7,13 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::pace::Timing;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Meeting {
     workers: usize,
+    timing: Timing,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -28,8 +30,8 @@ struct State {
 }
 
 impl Meeting {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self { workers, state: Mutex::default(), changed: Condvar::new() }
+    pub(crate) fn new(workers: usize, timing: Timing) -> Self {
+        Self { workers, timing, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Adds `values` of all workers; the last to arrive hands the sum to `act` before all leave with what that made of it.
@@ -80,7 +82,7 @@ impl Meeting {
             if let Some(error) = &state.broken {
                 return Err(error.clone());
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.sleep(state);
         }
         // The next round cannot end, and replace the result, before this worker has arrived in it.
         values.copy_from_slice(&state.result);
@@ -108,6 +110,15 @@ impl Meeting {
         error
     }
 
+    fn sleep<'m>(&'m self, state: MutexGuard<'m, State>) -> MutexGuard<'m, State> {
+        if let Timing::Simulated(pace) = &self.timing {
+            drop(state);
+            pace.pause();
+            return self.lock();
+        }
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic of a worker leaves plain numbers behind; the broken meeting tells the others.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,7 +131,7 @@ mod tests {
 
     #[test]
     fn all_leave_with_the_sum_round_after_round() {
-        let meeting = Meeting::new(3);
+        let meeting = Meeting::new(3, Timing::real());
         std::thread::scope(|scope| {
             for worker in 0..3_u32 {
                 let meeting = &meeting;
@@ -142,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_broken_meeting_lets_nobody_wait() {
-        let meeting = Meeting::new(2);
+        let meeting = Meeting::new(2, Timing::real());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| meeting.meet(&mut [], |_| Ok(())));
             meeting.break_up(Error::WorkerLost("barrier"));
@@ -153,7 +164,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_worker_that_left() {
-        let meeting = Meeting::new(2);
+        let meeting = Meeting::new(2, Timing::real());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| meeting.meet(&mut [], |_| Ok(())));
             meeting.leave();

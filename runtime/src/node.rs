@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
 use crate::metrics::{Metrics, Report};
+use crate::pace::{Pace, Timing};
 use crate::remote::{Callers, PeerChunks, Remote};
 use crate::table::{Table, TableSpec, TableState, slot_shape};
 use crate::worker::Worker;
@@ -75,26 +76,54 @@ impl Node {
         config.validate()?;
         let local = (fabric.local_rank.unwrap_or(0), fabric.local_size.unwrap_or(1));
         let fabric = sterna_rdma::job::open(fabric)?;
-        Self::over(config, fabric, local)
+        Self::over(config, fabric, local, &Timing::real())
+    }
+
+    /// A node of a simulated job: no engine thread; [`Node::step`] is its engine.
+    ///
+    /// # Errors
+    /// For settings that cannot work.
+    #[doc(hidden)]
+    pub fn simulated(
+        config: NodeConfig,
+        fabric: Arc<dyn Fabric>,
+        pace: Arc<dyn Pace>,
+    ) -> Result<Self> {
+        config.validate()?;
+        Self::over(config, fabric, (0, 1), &Timing::Simulated(pace))
+    }
+
+    /// One bounded step of the engine; whether anything was done.
+    ///
+    /// # Errors
+    /// Faults of this node.
+    #[doc(hidden)]
+    pub fn step(&self) -> Result<bool> {
+        self.state.remote.as_ref().map_or(Ok(false), |remote| Ok(remote.step()? == Some(true)))
     }
 
     /// A node over a fabric that is open already; `local` is its number among the nodes of its host, and theirs.
-    fn over(config: NodeConfig, fabric: Arc<dyn Fabric>, local: (usize, usize)) -> Result<Self> {
+    fn over(
+        config: NodeConfig,
+        fabric: Arc<dyn Fabric>,
+        local: (usize, usize),
+        timing: &Timing,
+    ) -> Result<Self> {
         static NODES: AtomicUsize = AtomicUsize::new(0);
-        let topology = Topology::read();
+        let topology = topology();
         let plan = PinPlan::new(&topology, config.workers, local.0, local.1);
         let may_spin = plan.may_spin;
         let plan = if config.pin { plan } else { PinPlan::default() };
-        let meeting = Arc::new(Meeting::new(config.workers));
+        let meeting = Arc::new(Meeting::new(config.workers, timing.clone()));
         let stop = Arc::new(AtomicBool::new(false));
         let size = fabric.size();
         let remote = (size > 1).then(|| {
             let (meeting, stop) = (Arc::clone(&meeting), Arc::clone(&stop));
-            Remote::new(Arc::clone(&fabric), meeting, stop, config.update_bytes_max)
+            Remote::new(Arc::clone(&fabric), meeting, stop, config.update_bytes_max, timing.clone())
         });
-        let engine = match &remote {
-            None => None,
-            Some(remote) => {
+        let engine = match (&remote, timing) {
+            (None, _) | (_, Timing::Simulated(_)) => None,
+            (Some(remote), Timing::Real(_)) => {
                 let (remote, cpu) = (Arc::clone(remote), plan.engine);
                 let thread = std::thread::Builder::new().name("sterna-engine".to_owned());
                 let run = move || {
@@ -406,6 +435,12 @@ impl Drop for Node {
             let _ = engine.join();
         }
     }
+}
+
+/// The machine, read once.
+fn topology() -> Topology {
+    static TOPOLOGY: OnceLock<Topology> = OnceLock::new();
+    TOPOLOGY.get_or_init(Topology::read).clone()
 }
 
 /// A region as memory of the store.

@@ -246,6 +246,12 @@ impl OwnWrites {
         self.pushed.entry(row).or_insert_with(|| vec![0; workers])[worker] += 1;
     }
 
+    /// Pushes of a worker to a row that have begun.
+    #[must_use]
+    pub fn pushes_of(&self, worker: usize, row: RowId) -> u32 {
+        self.pushed.get(&row).map_or(0, |pushed| pushed[worker])
+    }
+
     /// A worker has pulled a row, with no other operation of its own under way.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Calls that all nodes make together, through rank 0: sums, and with them barriers and new tables.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sterna_protocol::record::{Arena, Kind, Reduce, ReduceStep};
 use sterna_protocol::{Rank, TableId};
@@ -74,7 +74,7 @@ impl Remote {
     /// Replaces `values` by their sum over all nodes; all nodes call it.
     pub(crate) fn all_reduce(&self, callers: Callers, values: &mut [f64]) -> Result<()> {
         let (here, size) = (self.fabric.rank(), self.fabric.size());
-        let deadline = Instant::now() + MEETING_LIMIT;
+        let deadline = self.now() + MEETING_LIMIT;
         let round = {
             let mut engine = self.engine();
             let round = engine.reductions[callers as usize].round + 1;
@@ -131,7 +131,7 @@ impl Remote {
     }
 
     /// Waits until the links have taken all control records.
-    fn deliver(&self, deadline: Instant) -> Result<()> {
+    fn deliver(&self, deadline: Duration) -> Result<()> {
         loop {
             let left: Vec<Rank> = self.engine().unsent.iter().map(|(to, _)| *to).collect();
             if left.is_empty() {
@@ -165,7 +165,7 @@ impl Remote {
                 }
             }
         }
-        let deadline = Instant::now() + TABLE_LIMIT;
+        let deadline = self.now() + TABLE_LIMIT;
         let mut fault = None;
         loop {
             let missing = match self.missing_chunks(spec, &peers, expected) {
@@ -235,12 +235,12 @@ impl Remote {
         &self,
         what: &str,
         missing: &[Rank],
-        deadline: Instant,
+        deadline: Duration,
         limit: Duration,
     ) -> Result<()> {
         self.check_deaths()?;
         missing.iter().try_for_each(|&rank| self.check_peer(rank))?;
-        if Instant::now() >= deadline {
+        if self.now() >= deadline {
             let names: Vec<String> = missing.iter().map(Rank::to_string).collect();
             let (what, seconds) = (what.to_owned(), limit.as_secs());
             return Err(Error::Timeout { what, seconds, waiting_for: names.join(", ") });

@@ -169,10 +169,12 @@ impl Remote {
     }
 
     fn step_locked(&self, engine: &mut Engine) -> Result<bool> {
-        let now_ns = self.now_ns();
+        let now_ns = self.timing.now_ns();
         let fabric = &*self.fabric;
         let mut done = self.send_control(engine);
-        let waiting = engine.staging.pump(|to, record| sent(fabric, to, record));
+        // What a full link has not taken is no work done: whoever waits for that sleeps.
+        let waiting = engine.staging.waiting();
+        done |= engine.staging.pump(|to, record| sent(fabric, to, record)) < waiting;
         let mut inbox = Inbox { remote: self, engine, now_ns, expel: Vec::new() };
         done |= fabric.poll(RECORDS_PER_STEP, &mut inbox)? > 0;
         let expel = inbox.expel;
@@ -192,7 +194,7 @@ impl Remote {
                 done |= machine.flush_dirty(peer, now_ns, &mut store, &mut outbox) > 0;
             }
         }
-        Ok(done || waiting > 0)
+        Ok(done)
     }
 
     fn send_control(&self, engine: &mut Engine) -> bool {
@@ -250,7 +252,9 @@ impl Remote {
             }
             let owing = {
                 let engine = self.engine();
-                engine.machine.unsettled() || !engine.unsent.is_empty()
+                engine.machine.unsettled()
+                    || !engine.unsent.is_empty()
+                    || engine.staging.waiting() > 0
             };
             let sleep = if owing { SLEEP_OWING } else { SLEEP };
             if let Err(error) = self.fabric.park(sleep) {

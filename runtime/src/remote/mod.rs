@@ -13,7 +13,7 @@ mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sterna_protocol::Rank;
 use sterna_rdma::{Fabric, FabricError, LostReason, RegionId};
@@ -21,6 +21,7 @@ use sterna_store::{Budget, ForeignTable};
 
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
+use crate::pace::Timing;
 use crate::table::Table;
 
 use engine::Engine;
@@ -69,7 +70,7 @@ pub(crate) struct Remote {
     /// Counts steps that changed something; those who wait sleep on it.
     progress: Mutex<u64>,
     progressed: Condvar,
-    started: Instant,
+    pub(crate) timing: Timing,
 }
 
 impl Remote {
@@ -78,6 +79,7 @@ impl Remote {
         meeting: Arc<Meeting>,
         stop: Arc<AtomicBool>,
         update_bytes_max: usize,
+        timing: Timing,
     ) -> Arc<Self> {
         let (rank, size) = (fabric.rank(), fabric.size());
         Arc::new(Self {
@@ -93,7 +95,7 @@ impl Remote {
             closing: AtomicBool::new(false),
             progress: Mutex::default(),
             progressed: Condvar::new(),
-            started: Instant::now(),
+            timing,
             fabric,
         })
     }
@@ -102,6 +104,9 @@ impl Remote {
     pub(crate) fn help(&self, pause: Duration) -> Result<()> {
         let seen = *lock(&self.progress);
         if self.step()? == Some(true) {
+            return Ok(());
+        }
+        if self.timing.pause() {
             return Ok(());
         }
         let progress = lock(&self.progress);
@@ -199,8 +204,9 @@ impl Remote {
         self.progressed.notify_all();
     }
 
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// Time since the node's start.
+    pub(crate) fn now(&self) -> Duration {
+        self.timing.now()
     }
 }
 

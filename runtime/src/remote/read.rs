@@ -5,7 +5,7 @@
 //! key's entry judges that. A key without an entry has nothing on its way.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sterna_kernels::Update;
 use sterna_protocol::entry::{Pull, ReadFound, ReadPermit, ReadVerdict};
@@ -164,7 +164,7 @@ impl Reader {
 
     /// Waits until a call has all its rows.
     pub(crate) fn finish(&mut self, remote: &Remote, serial: u32) -> Result<Call> {
-        let deadline = Instant::now() + remote.wait_limit;
+        let deadline = remote.now() + remote.wait_limit;
         loop {
             let moved = self.progress(remote, Some(serial));
             let at = self.calls.iter().position(|call| call.serial == serial);
@@ -185,13 +185,15 @@ impl Reader {
                 call.forgotten = true;
                 return Err(error);
             }
-            if Instant::now() >= deadline {
+            if remote.now() >= deadline {
                 call.forgotten = true;
                 let rank = call.items.first().map(|item| item.home);
                 return Err(remote.late(&Waiting { what: "a pull", rank }));
             }
             if call.open > 0 {
-                self.lane.wait(LANE_WAIT)?;
+                if !remote.timing.pause() {
+                    self.lane.wait(LANE_WAIT)?;
+                }
             } else {
                 // All that is left waits for answers to exchanges.
                 remote.help(LANE_WAIT)?;

@@ -1,6 +1,6 @@
 //! Changes of rows of other homes: they go into the key's accumulator at this node, and the engine sends them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sterna_kernels::GradientsFull;
 use sterna_protocol::record::SetScope;
@@ -20,10 +20,10 @@ impl Remote {
     /// Adds a change to the key's accumulator. Waits, running engine steps, where a limit is met.
     pub(crate) fn push(&self, table: &Table, key: Key, change: Change, part: &[f32]) -> Result<()> {
         let home = table.0.rows.placement().locate_known(key).home;
-        let deadline = Instant::now() + self.wait_limit;
+        let deadline = self.now() + self.wait_limit;
         while !self.try_push(table, key, home, change, part) {
             self.check_peer(home)?;
-            if Instant::now() >= deadline {
+            if self.now() >= deadline {
                 return Err(self.late(&Waiting { what: "a push", rank: Some(home) }));
             }
             self.help(PAUSE)?;
@@ -55,7 +55,7 @@ impl Remote {
         places: &[usize],
     ) -> Result<Vec<Unsettled>> {
         let scope = if floats == table.dim() { SetScope::Values } else { SetScope::WholeRow };
-        let deadline = Instant::now() + self.wait_limit;
+        let deadline = self.now() + self.wait_limit;
         let mut staged = Vec::with_capacity(places.len());
         for &index in places {
             let key = keys[index];
@@ -66,7 +66,7 @@ impl Remote {
                     break open;
                 }
                 self.check_peer(home)?;
-                if Instant::now() >= deadline {
+                if self.now() >= deadline {
                     return Err(self.late(&Waiting { what: "a set", rank: Some(home) }));
                 }
                 self.help(PAUSE)?;
@@ -132,11 +132,11 @@ impl Remote {
 
     /// Waits until all of it has been acknowledged.
     pub(crate) fn settle_all(&self, open: &[Unsettled], what: &'static str) -> Result<()> {
-        let deadline = Instant::now() + self.wait_limit;
+        let deadline = self.now() + self.wait_limit;
         for unsettled in open {
             while !self.is_settled(unsettled) {
                 self.check_peer(unsettled.owner)?;
-                if Instant::now() >= deadline {
+                if self.now() >= deadline {
                     return Err(self.late(&Waiting { what, rank: Some(unsettled.owner) }));
                 }
                 self.help(PAUSE)?;

@@ -1,0 +1,4 @@
+//! Whole jobs over the simulated network: real nodes, workers and engines, one seed, one checker per invariant.
+
+pub mod job;
+pub mod stage;
