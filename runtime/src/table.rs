@@ -67,6 +67,27 @@ impl TableSpec {
         self
     }
 
+    /// Number of keys; they are `0..keys`.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// Values of a row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Bytes that a row takes at the node that holds it: values, optimizer state, header, and its place in the directory.
+    ///
+    /// # Errors
+    /// For a specification that cannot work.
+    pub fn bytes_per_key(&self) -> Result<usize> {
+        self.validate()?;
+        Ok(slot_shape(self, 1)?.slot_bytes() + size_of::<u64>())
+    }
+
     pub(crate) fn shape(&self) -> RowShape {
         RowShape { optimizer: self.optimizer, dim: self.dim }
     }

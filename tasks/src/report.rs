@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// The layout of [`Report`]; goes up when a field changes its meaning or goes away.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// The result of a training run. Times are in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,11 +36,15 @@ pub struct Report {
     pub train_seconds: f64,
     /// Time of each epoch's steps. An epoch that was resumed counts from there.
     pub epoch_seconds: Vec<f64>,
-    /// Time spent ranking, for validation and the test.
+    /// Time spent evaluating, for validation and the test.
     pub evaluate_seconds: f64,
+    /// The figure of quality that training was to improve.
+    pub goal: String,
     /// Figures of quality by name, such as `mrr`, `hits1`, `valid_mrr`.
     pub quality: BTreeMap<String, f64>,
-    /// Mean loss of a query, by epoch.
+    /// Every validation.
+    pub validations: Vec<Validation>,
+    /// Mean loss, by epoch.
     pub loss: Vec<f64>,
     /// All settings of the task.
     pub settings: serde_json::Value,
@@ -50,4 +54,15 @@ pub struct Report {
     pub bytes: serde_json::Value,
     /// CPU time, as the node reports it.
     pub cpu_seconds: serde_json::Value,
+}
+
+/// Quality on the validation examples in the course of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Epochs trained before.
+    pub epoch: u32,
+    /// Seconds of training before.
+    pub seconds: f64,
+    /// Figures by name.
+    pub quality: BTreeMap<String, f64>,
 }

@@ -4,9 +4,12 @@
 use std::path::Path;
 
 use sterna::{Node, NodeConfig};
-use sterna_tasks::kge::progress::{EpochEnd, Position, Progress, Silent};
-use sterna_tasks::kge::{Graph, KgeConfig, KgeError, ModelKind, train};
+use sterna_tasks::kge::{Graph, Kge, KgeConfig, ModelKind};
 use sterna_tasks::report::Report;
+use sterna_tasks::task::check::keys_named_are_keys_used;
+use sterna_tasks::task::{
+    EpochEnd, ExportFormat, Position, Progress, RunConfig, Silent, TaskError, train,
+};
 
 /// People in married couples, each with a town. Of some couples only one direction is known; the
 /// other one is asked for: who learns that marriage is symmetric knows it.
@@ -38,16 +41,18 @@ fn node(workers: usize) -> Node {
 }
 
 fn config() -> KgeConfig {
+    with_run(RunConfig { epochs: 60, valid_every: 20, ..RunConfig::default() })
+}
+
+fn with_run(run: RunConfig) -> KgeConfig {
     KgeConfig {
+        run,
         dim: 16,
-        epochs: 60,
         batch: 64,
         negatives: 64,
         lambda_entity: 0.02,
         lambda_relation: 0.01,
         init_std: 0.1,
-        valid_every: 20,
-        patience: 0,
         ..KgeConfig::default()
     }
 }
@@ -76,7 +81,7 @@ struct Diary {
 
 impl Progress for Diary {
     fn epoch(&mut self, end: &EpochEnd) {
-        self.ends.push(*end);
+        self.ends.push(end.clone());
     }
 
     fn note(&mut self, text: &str) {
@@ -84,14 +89,18 @@ impl Progress for Diary {
     }
 }
 
+fn kge(config: &KgeConfig) -> Kge {
+    Kge::new(graph(), config.clone()).unwrap()
+}
+
 fn run(workers: usize, config: &KgeConfig, progress: &mut dyn Progress) -> Report {
-    train(&node(workers), &graph(), config, progress).unwrap()
+    train(&node(workers), &kge(config), progress).unwrap()
 }
 
 fn run_and_stop(workers: usize, config: &KgeConfig, steps: u32) -> Report {
     let node = node(workers);
     let mut progress = StopAfter { node: &node, steps_left: steps };
-    train(&node, &graph(), config, &mut progress).unwrap()
+    train(&node, &kge(config), &mut progress).unwrap()
 }
 
 #[test]
@@ -118,11 +127,11 @@ fn both_models_learn_a_symmetric_relation_and_tell_how_it_goes() {
 fn a_stopped_run_goes_on_to_the_same_result_as_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
     let whole = run(1, &config(), &mut Silent);
-    let saving = KgeConfig { checkpoint: Some(folder.path().into()), ..config() };
+    let saving = saving(folder.path());
     // In the middle of an epoch, and again, in another one.
     let stopped = run_and_stop(1, &saving, 101);
     assert!(stopped.stopped);
-    let resuming = KgeConfig { resume: true, ..saving };
+    let resuming = resuming(saving);
     let stopped = run_and_stop(1, &resuming, 77);
     assert!(stopped.stopped && stopped.epochs > 10);
     let mut diary = Diary::default();
@@ -136,9 +145,9 @@ fn a_stopped_run_goes_on_to_the_same_result_as_one_that_was_not() {
 #[test]
 fn another_number_of_workers_goes_on_from_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let saving = KgeConfig { checkpoint: Some(folder.path().into()), ..config() };
+    let saving = saving(folder.path());
     run_and_stop(3, &saving, 40);
-    let resumed = run(2, &KgeConfig { resume: true, ..saving }, &mut Silent);
+    let resumed = run(2, &resuming(saving), &mut Silent);
     assert!(!resumed.stopped);
     assert!(resumed.quality["mrr"] > 0.5, "{:?}", resumed.quality);
 }
@@ -146,29 +155,24 @@ fn another_number_of_workers_goes_on_from_a_checkpoint() {
 #[test]
 fn only_the_newest_checkpoint_stays_and_nothing_unfinished() {
     let folder = tempfile::tempdir().unwrap();
-    let saving = KgeConfig {
-        checkpoint: Some(folder.path().into()),
-        checkpoint_every: 2,
-        epochs: 6,
-        ..config()
-    };
+    let mut saving = saving(folder.path());
+    (saving.run.checkpoint_every, saving.run.epochs) = (2, 6);
     run(2, &saving, &mut Silent);
     let mut names: Vec<_> = names_in(folder.path());
     names.sort();
-    assert_eq!(names, ["epoch-0006-triple-0", "latest"]);
-    let shards = names_in(&folder.path().join("epoch-0006-triple-0"));
+    assert_eq!(names, ["epoch-0006-example-0", "latest"]);
+    let shards = names_in(&folder.path().join("epoch-0006-example-0"));
     assert_eq!(shards.len(), 3, "{shards:?}");
 }
 
 #[test]
 fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let saving = KgeConfig { checkpoint: Some(folder.path().into()), ..config() };
+    let saving = saving(folder.path());
     run_and_stop(1, &saving, 20);
-    let resuming = KgeConfig { resume: true, ..saving };
-    let refuse = |config: &KgeConfig| {
-        train(&node(2), &graph(), config, &mut Silent).unwrap_err().to_string()
-    };
+    let resuming = resuming(saving);
+    let refuse =
+        |config: &KgeConfig| train(&node(2), &kge(config), &mut Silent).unwrap_err().to_string();
     let error = refuse(&KgeConfig { negatives: 65, ..resuming.clone() });
     assert!(error.contains("negatives = 64, and this run has 65"), "{error}");
 
@@ -187,7 +191,8 @@ fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused_with_the_reason() 
 fn a_model_that_gets_no_better_stops_early_and_returns_to_its_best() {
     let mut diary = Diary::default();
     // Once all couples are known, more epochs only move the figure up and down.
-    let config = KgeConfig { epochs: 2000, valid_every: 20, patience: 2, ..config() };
+    let config =
+        with_run(RunConfig { epochs: 2000, valid_every: 20, patience: 2, ..RunConfig::default() });
     let report = run(2, &config, &mut diary);
     assert!(report.epochs < 2000 && !report.stopped);
     assert!(diary.notes[0].contains("stopping early"), "{:?}", diary.notes);
@@ -197,8 +202,7 @@ fn a_model_that_gets_no_better_stops_early_and_returns_to_its_best() {
 #[test]
 fn embeddings_are_exported_with_their_names() {
     let folder = tempfile::tempdir().unwrap();
-    let config = KgeConfig { export: Some(folder.path().into()), epochs: 1, ..config() };
-    run(2, &config, &mut Silent);
+    run(2, &exporting(folder.path(), ExportFormat::Npy), &mut Silent);
     let mut names = names_in(folder.path());
     names.sort();
     assert_eq!(names, ["entity.npy", "entity.tsv", "relation.npy", "relation.tsv"]);
@@ -210,13 +214,62 @@ fn embeddings_are_exported_with_their_names() {
 }
 
 #[test]
+fn safetensors_hold_the_same_bits_as_the_matrices() {
+    let folder = tempfile::tempdir().unwrap();
+    run(1, &exporting(folder.path(), ExportFormat::Both), &mut Silent);
+    let tensors = std::fs::read(folder.path().join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    for (name, rows) in [("entity", 312), ("relation", 2)] {
+        let matrix = std::fs::read(folder.path().join(format!("{name}.npy"))).unwrap();
+        let tensor = tensors.tensor(name).unwrap();
+        assert_eq!(tensor.shape(), [rows, 32]);
+        assert!(tensor.data() == &matrix[128..], "{name}");
+    }
+}
+
+#[test]
+fn announced_keys_are_the_keys_of_the_step_with_and_without_reciprocals() {
+    for reciprocal in [false, true] {
+        let config = KgeConfig { reciprocal, ..config() };
+        let difference = keys_named_are_keys_used(&node(1), &kge(&config), 12).unwrap();
+        assert!(difference.is_none(), "{}", difference.unwrap());
+    }
+}
+
+#[test]
+fn drawing_batches_ahead_changes_nothing() {
+    let quality = |ahead| {
+        let run = RunConfig { epochs: 5, ahead, ..RunConfig::default() };
+        self::run(1, &with_run(run), &mut Silent).quality
+    };
+    let one_by_one = quality(0);
+    assert!([1, 7, 1000].into_iter().all(|ahead| quality(ahead) == one_by_one));
+}
+
+#[test]
 fn a_rate_that_tears_the_model_apart_is_an_error_and_not_a_result() {
     let config = KgeConfig { learning_rate: 1e30, ..config() };
-    let error = train(&node(2), &graph(), &config, &mut Silent).unwrap_err();
-    assert!(matches!(error, KgeError::Diverged { .. }), "{error}");
+    let error = train(&node(2), &kge(&config), &mut Silent).unwrap_err();
+    assert!(matches!(error, TaskError::Diverged { .. }), "{error}");
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn saving(folder: &Path) -> KgeConfig {
+    let mut config = config();
+    config.run.checkpoint = Some(folder.into());
+    config
+}
+
+fn resuming(mut saving: KgeConfig) -> KgeConfig {
+    saving.run.resume = true;
+    saving
+}
+
+fn exporting(folder: &Path, export_format: ExportFormat) -> KgeConfig {
+    let export = Some(folder.into());
+    with_run(RunConfig { epochs: 1, export, export_format, ..RunConfig::default() })
 }

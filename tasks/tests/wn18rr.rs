@@ -5,8 +5,8 @@
 
 use sterna::{Node, NodeConfig, Stopper};
 use sterna_tasks::kge::data::wn18rr;
-use sterna_tasks::kge::progress::{EpochEnd, Progress};
-use sterna_tasks::kge::{KgeConfig, train};
+use sterna_tasks::kge::{Kge, KgeConfig};
+use sterna_tasks::task::{EpochEnd, Progress, train};
 
 struct FiveEpochs {
     stopper: Stopper,
@@ -15,7 +15,8 @@ struct FiveEpochs {
 
 impl Progress for FiveEpochs {
     fn epoch(&mut self, end: &EpochEnd) {
-        self.valid_mrr = end.valid.map_or(self.valid_mrr, |quality| quality.mrr);
+        self.valid_mrr =
+            end.valid.as_ref().and_then(|quality| quality.get("mrr")).unwrap_or(self.valid_mrr);
         if end.epoch == 5 {
             self.stopper.request_stop();
         }
@@ -28,8 +29,8 @@ fn five_of_thirty_epochs_reach_a_validation_mrr_of_0_44() {
     let config = NodeConfig { seed: 1, pin: false, ..NodeConfig::with_workers(2) };
     let node = Node::start(config).unwrap();
     let mut progress = FiveEpochs { stopper: node.stopper(), valid_mrr: 0.0 };
-    let report =
-        train(&node, &wn18rr::graph().unwrap(), &KgeConfig::wn18rr(), &mut progress).unwrap();
+    let task = Kge::new(wn18rr::graph().unwrap(), KgeConfig::wn18rr()).unwrap();
+    let report = train(&node, &task, &mut progress).unwrap();
     assert!(report.stopped);
     assert!(progress.valid_mrr > 0.44, "{}", progress.valid_mrr);
 }

@@ -2,6 +2,7 @@
 
 mod kge;
 mod progress;
+mod run;
 
 use std::process::ExitCode;
 

@@ -1,43 +1,53 @@
 //! The bar of a training run, or plain lines where there is no terminal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use sterna_tasks::kge::Progress;
-use sterna_tasks::kge::progress::{EpochEnd, Position};
+use sterna_tasks::task::{EpochEnd, Position, Progress};
+
+/// Between two looks of the bar; steps of some tasks take microseconds.
+const REDRAW: Duration = Duration::from_millis(50);
 
 /// Shows a run on standard error.
-pub(crate) struct Bar(ProgressBar);
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    drawn: Option<Instant>,
+}
 
 impl Bar {
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::new(0);
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}");
         bar.set_style(style.expect("the template is right").progress_chars("=> "));
-        Self(bar)
+        Self { bar, drawn: None }
     }
 
     fn line(&self, text: &str) {
         // A hidden bar (no terminal) drops what it is given to print.
-        if self.0.is_hidden() {
+        if self.bar.is_hidden() {
             eprintln!("{text}");
         } else {
-            self.0.println(text);
+            self.bar.println(text);
         }
     }
 }
 
 impl Progress for Bar {
     fn step(&mut self, at: &Position) {
-        if self.0.length() != Some(at.steps) {
-            self.0.set_length(at.steps);
+        if self.bar.is_hidden() || self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+            return;
         }
-        self.0.set_prefix(format!("epoch {}/{}", at.epoch, at.epochs));
-        self.0.set_position(at.step);
+        self.drawn = Some(Instant::now());
+        if self.bar.length() != Some(at.examples) {
+            self.bar.set_length(at.examples);
+        }
+        self.bar.set_prefix(format!("epoch {}/{}", at.epoch, at.epochs));
+        self.bar.set_position(at.done);
         let left = Duration::try_from_secs_f64(at.eta_s).unwrap_or_default();
-        self.0.set_message(format!(
-            "{:.0} triples/s, loss {:.4}, {:#} left",
-            at.triples_per_s,
+        self.bar.set_message(format!(
+            "{:.0} {}/s, loss {:.4}, {:#} left",
+            at.units_per_s,
+            at.unit,
             at.loss,
             HumanDuration(left)
         ));
@@ -49,10 +59,7 @@ impl Progress for Bar {
             end.epoch, end.epochs, end.loss, end.seconds
         );
         if let Some(valid) = &end.valid {
-            line.push_str(&format!(
-                ", validation MRR {:.4}, Hits@10 {:.4}",
-                valid.mrr, valid.hits10
-            ));
+            line.push_str(&format!(", validation {valid}"));
         }
         self.line(&line);
     }
@@ -64,6 +71,6 @@ impl Progress for Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

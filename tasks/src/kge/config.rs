@@ -1,10 +1,9 @@
 //! Settings of a training run, and the recipes that were found to work per data set.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, KgeError, data::wn18rr};
+use super::{Graph, data::wn18rr};
+use crate::task::{RunConfig, TaskError};
 
 /// Which model scores the triples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,14 +29,15 @@ impl ModelKind {
 /// All settings of a run. Start from [`KgeConfig::for_graph`] and change what differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KgeConfig {
+    /// What all tasks have.
+    #[serde(flatten)]
+    pub run: RunConfig,
     /// The model.
     pub model: ModelKind,
     /// Dimensions: complex ones for ComplEx, whose rows are twice as many floats.
     pub dim: usize,
     /// Whether each relation has a second row for the direction from tail to head.
     pub reciprocal: bool,
-    /// Passes over the training triples.
-    pub epochs: u32,
     /// Triples in a step of one worker; 0 picks one by the number of workers.
     pub batch: usize,
     /// Entities drawn per step, shared by all queries of the batch.
@@ -52,23 +52,8 @@ pub struct KgeConfig {
     pub init_std: f32,
     /// Whether pool scores get `ln((n-1)/N)`, so that the pool stands for all entities.
     pub correction: bool,
-    /// Seed of initial rows, order of triples and pools.
-    pub seed: u64,
-    /// Epochs from one validation to the next; 0 validates only at the end.
-    pub valid_every: u32,
-    /// Validations without a better MRR after which training stops and returns to the best;
-    /// 0 never stops early, and saves the memory of a second copy of the values.
-    pub patience: u32,
     /// Validation triples to rank, spread evenly over the split; 0 ranks all.
     pub valid_max: usize,
-    /// Where checkpoints go; none writes none.
-    pub checkpoint: Option<PathBuf>,
-    /// Epochs from one checkpoint to the next; 0 saves only when the run is stopped.
-    pub checkpoint_every: u32,
-    /// Continue from the latest checkpoint.
-    pub resume: bool,
-    /// Where embeddings go after training; none writes none.
-    pub export: Option<PathBuf>,
 }
 
 /// Triples of all workers together in one step; more at a time train on rows too stale.
@@ -101,7 +86,7 @@ impl KgeConfig {
         Self {
             dim: 200,
             reciprocal: true,
-            epochs: 22,
+            run: RunConfig { epochs: 22, ..Self::default().run },
             batch: 1024,
             lambda_entity: 0.1,
             lambda_relation: 0.05,
@@ -114,14 +99,13 @@ impl KgeConfig {
     /// Refuses settings that cannot work, by name.
     ///
     /// # Errors
-    /// [`KgeError::Setting`] for the first one that is out of range.
-    pub fn check(&self) -> Result<(), KgeError> {
+    /// [`TaskError::Setting`] for the first one that is out of range.
+    pub fn check(&self) -> Result<(), TaskError> {
         let positive = |name, value: usize| {
             let reason = "must be at least 1";
             if value == 0 { Err(setting(name, &value, reason)) } else { Ok(()) }
         };
         positive("dim", self.dim)?;
-        positive("epochs", self.epochs as usize)?;
         positive("negatives", self.negatives)?;
         let amounts = [
             ("learning_rate", self.learning_rate, f32::MIN_POSITIVE),
@@ -134,21 +118,7 @@ impl KgeConfig {
                 return Err(setting(name, &value, "must be a finite number, not negative"));
             }
         }
-        if self.resume && self.checkpoint.is_none() {
-            return Err(setting("resume", &true, "needs a checkpoint folder"));
-        }
-        if self.checkpoint_every > 0 && self.checkpoint.is_none() {
-            let reason = "needs a checkpoint folder";
-            return Err(setting("checkpoint_every", &self.checkpoint_every, reason));
-        }
-        Ok(())
-    }
-
-    /// All settings as JSON, each number in its shortest form (0.1, not 0.10000000149).
-    #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        self.run.check()
     }
 
     /// Triples in a step of one worker, when the job has this many workers.
@@ -166,10 +136,10 @@ impl Default for KgeConfig {
     /// A middling graph of some ten thousand entities; also the recipe of WN18RR.
     fn default() -> Self {
         Self {
+            run: RunConfig { epochs: 30, valid_every: 5, patience: 3, ..RunConfig::default() },
             model: ModelKind::ComplEx,
             dim: 256,
             reciprocal: false,
-            epochs: 30,
             batch: 0,
             negatives: 1000,
             learning_rate: 0.1,
@@ -177,25 +147,18 @@ impl Default for KgeConfig {
             lambda_relation: 0.1,
             init_std: 0.05,
             correction: true,
-            seed: 1,
-            valid_every: 5,
-            patience: 3,
             valid_max: 0,
-            checkpoint: None,
-            checkpoint_every: 0,
-            resume: false,
-            export: None,
         }
     }
 }
 
-fn setting(name: &'static str, value: &dyn ToString, reason: &'static str) -> KgeError {
-    KgeError::Setting { name, value: value.to_string(), reason }
+fn setting(name: &'static str, value: &dyn ToString, reason: &'static str) -> TaskError {
+    TaskError::setting(name, value, reason)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{KgeConfig, KgeError};
+    use super::{KgeConfig, TaskError};
 
     #[test]
     fn settings_out_of_range_are_named() {
@@ -205,13 +168,13 @@ mod tests {
             ("learning_rate", |c| c.learning_rate = 0.0),
             ("lambda_entity", |c| c.lambda_entity = f32::NAN),
             ("init_std", |c| c.init_std = -1.0),
-            ("resume", |c| c.resume = true),
+            ("resume", |c| c.run.resume = true),
         ];
         assert!(KgeConfig::default().check().is_ok());
         for (expected, change) in cases {
             let mut config = KgeConfig::default();
             change(&mut config);
-            let Err(KgeError::Setting { name, .. }) = config.check() else {
+            let Err(TaskError::Setting { name, .. }) = config.check() else {
                 panic!("{expected} passed");
             };
             assert_eq!(name, expected);

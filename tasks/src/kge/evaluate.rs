@@ -38,6 +38,17 @@ pub struct Quality {
     pub hits10: f64,
 }
 
+impl From<Quality> for crate::task::Quality {
+    fn from(quality: Quality) -> Self {
+        Self::of([
+            ("mrr", quality.mrr),
+            ("hits1", quality.hits1),
+            ("hits3", quality.hits3),
+            ("hits10", quality.hits10),
+        ])
+    }
+}
+
 /// Sums over queries, to be added up over workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally(pub [f64; 5]);

@@ -13,27 +13,20 @@
 //! | [`loss`] | sampled softmax with correction and masks |
 //! | [`step`] | a batch's gradients, summed per row |
 //! | [`filter`], [`evaluate`] | filtered ranks over the whole test set |
-//! | [`train`] | the training loop of a worker |
-//! | `checkpoint`, `export` | the model on disk |
+//! | [`Kge`] | the task, for [`train`](crate::task::train) |
 
-mod checkpoint;
 pub mod config;
 pub mod data;
-mod error;
 pub mod evaluate;
-mod export;
 pub mod filter;
 pub mod loss;
 pub mod model;
-mod npy;
-pub mod progress;
+mod rank;
 pub mod step;
-mod train;
+mod task;
 
 use crate::dense::product;
 
 pub use config::{KgeConfig, ModelKind};
 pub use data::{Graph, Triple};
-pub use error::KgeError;
-pub use progress::Progress;
-pub use train::train;
+pub use task::{ENTITY, Kge, RELATION};

@@ -5,14 +5,12 @@
 //! appearance, training first, so the same files give the same numbers everywhere. Entities that
 //! only validation or test show get a number too: they are ranked like all others.
 
-mod open;
 mod read;
 pub mod wn18rr;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::KgeError;
-pub use read::Vocabulary;
+use crate::data::{DataError, Vocabulary, find, set_name};
 
 /// A fact: head and tail are entities, all three are numbers of the graph's vocabularies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,18 +65,16 @@ impl Graph {
     ///
     /// # Errors
     /// A missing, doubled, unreadable or empty file, or a line that is no triple, with its number.
-    pub fn read(folder: &Path) -> Result<Self, KgeError> {
-        let paths = SPLITS.map(|split| find_split(folder, split));
+    pub fn read(folder: &Path) -> Result<Self, DataError> {
+        let paths = ["train", "valid", "test"]
+            .map(|split| find(folder, split, &["txt", "tsv"], read::EXPECTED));
         let [train, valid, test] = paths;
         let (train, valid, test) = (train?, valid?, test?);
-        let name = folder.canonicalize().ok().unwrap_or_else(|| folder.to_path_buf());
-        let name =
-            name.file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
         let mut reader = read::Reader::default();
-        let train = reader.triples(&train, open::open(&train)?)?;
-        let valid = reader.triples(&valid, open::open(&valid)?)?;
-        let test = reader.triples(&test, open::open(&test)?)?;
-        Ok(reader.finish(name, [train, valid, test]))
+        let train = reader.file(&train)?;
+        let valid = reader.file(&valid)?;
+        let test = reader.file(&test)?;
+        Ok(reader.finish(set_name(folder), [train, valid, test]))
     }
 
     /// Counts what the graph holds.
@@ -98,26 +94,6 @@ impl Graph {
             test: self.test.len(),
             test_unseen: self.test.iter().filter(unseen).count(),
         }
-    }
-}
-
-const SPLITS: [&str; 3] = ["train", "valid", "test"];
-
-/// The one file of `folder` that holds this split.
-fn find_split(folder: &Path, split: &'static str) -> Result<PathBuf, KgeError> {
-    // Told apart here, because "no train file in FOLDER" would send the reader the wrong way.
-    std::fs::read_dir(folder).map_err(KgeError::io("read the data folder", folder))?;
-    let mut found = ["txt", "tsv"]
-        .iter()
-        .flat_map(|ending| ["", ".gz", ".xz", ".zst"].map(|pack| format!("{split}.{ending}{pack}")))
-        .map(|name| folder.join(name))
-        .filter(|path| path.is_file());
-    let Some(first) = found.next() else {
-        return Err(KgeError::MissingSplit { folder: folder.to_path_buf(), split });
-    };
-    match found.next() {
-        None => Ok(first),
-        Some(second) => Err(KgeError::AmbiguousSplit { split, first, second }),
     }
 }
 

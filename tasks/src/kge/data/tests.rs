@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Graph, KgeError, Triple};
+use super::{Graph, Triple};
+use crate::data::DataError;
 
 const TRAIN: &str = "a\tlikes\tb\nb\tlikes\tc\n";
 
@@ -16,7 +17,7 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 }
 
 /// Reads a folder whose training file has this content and whose other files are fine.
-fn read_train(content: &[u8]) -> Result<Graph, KgeError> {
+fn read_train(content: &[u8]) -> Result<Graph, DataError> {
     let rest: &[u8] = b"a\tlikes\tc\n";
     let folder = folder(&[("train.txt", content), ("valid.txt", rest), ("test.txt", rest)]);
     Graph::read(folder.path())
@@ -76,27 +77,27 @@ fn packed_files_read_like_plain_ones() {
 fn a_malformed_line_is_named_with_file_number_and_reason() {
     let cases: [(&[u8], &str); 5] = [
         (b"a\tlikes\tb\na likes b\n", "1 field(s)"),
-        (b"a\tlikes\tb\na\tlikes\tb\t0.5\n", "4 field(s)"),
+        (b"a\tlikes\tb\na\tlikes\tb\t0.5\n", "1 field(s) too many"),
         (b"a\tlikes\tb\na\t\tb\n", "the relation is empty"),
         (b"a\tlikes\tb\n \tlikes\tb\n", "the head is empty"),
-        (b"a\tlikes\tb\na\tli\xffkes\tb\n", "not UTF-8 from byte 5"),
+        (b"a\tlikes\tb\na\tli\xffkes\tb\n", "not UTF-8"),
     ];
     for (content, expected) in cases {
         let error = read_train(content).unwrap_err();
-        let KgeError::MalformedLine { path, line, reason } = &error else {
+        let DataError::Malformed { path, line, reason, .. } = &error else {
             panic!("{error}");
         };
         assert!(path.ends_with("train.txt"), "{error}");
         assert_eq!(*line, 2);
         assert!(reason.contains(expected), "{reason}");
-        assert!(error.to_string().contains("expected head<TAB>relation<TAB>tail"));
+        assert!(error.to_string().contains("as head<TAB>relation<TAB>tail"));
     }
 }
 
 #[test]
 fn a_file_without_line_ends_is_refused_and_not_swallowed_whole() {
     let error = read_train(&vec![b'x'; 10 << 20]).unwrap_err();
-    assert!(error.to_string().contains("line 1: longer than"), "{error}");
+    assert!(error.to_string().contains(":1:1: longer than"), "{error}");
 }
 
 #[test]
@@ -104,14 +105,14 @@ fn missing_doubled_and_empty_files_are_told_apart() {
     let triples = TRAIN.as_bytes();
     let missing = folder(&[("train.txt", triples), ("valid.txt", triples)]);
     let error = Graph::read(missing.path()).unwrap_err();
-    assert!(matches!(error, KgeError::MissingSplit { split: "test", .. }), "{error}");
+    assert!(matches!(error, DataError::Missing { name: "test", .. }), "{error}");
 
     let doubled = folder(&[("train.txt", triples), ("train.tsv.gz", b"")]);
     let error = Graph::read(doubled.path()).unwrap_err();
-    assert!(matches!(error, KgeError::AmbiguousSplit { split: "train", .. }), "{error}");
+    assert!(matches!(error, DataError::Ambiguous { name: "train", .. }), "{error}");
 
     let error = read_train(b"\n\n").unwrap_err();
-    assert!(matches!(error, KgeError::EmptySplit { .. }), "{error}");
+    assert!(matches!(error, DataError::Refused { .. }), "{error}");
 
     let error = Graph::read(Path::new("/no/such/folder")).unwrap_err();
     assert!(error.to_string().contains("/no/such/folder"), "{error}");

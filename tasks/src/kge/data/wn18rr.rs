@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use super::{Graph, KgeError, read::Reader};
+use super::{Graph, read::Reader};
+use crate::data::DataError;
 
 /// The data set's name, in reports and as the key of its recipe.
 pub const NAME: &str = "WN18RR";
@@ -20,7 +21,7 @@ pub const LICENSE: &str = include_str!("../../../data/wn18rr/LICENSE");
 ///
 /// # Errors
 /// Only if the program itself was damaged.
-pub fn graph() -> Result<Graph, KgeError> {
+pub fn graph() -> Result<Graph, DataError> {
     let mut reader = Reader::default();
     let mut read = |packed: &'static [u8], name: &str| {
         reader.triples(&Path::new(NAME).join(name), unpack(packed))
@@ -29,7 +30,7 @@ pub fn graph() -> Result<Graph, KgeError> {
     Ok(reader.finish(NAME.into(), splits))
 }
 
-fn unpack(packed: &'static [u8]) -> impl std::io::Read {
+fn unpack(packed: &'static [u8]) -> impl std::io::Read + Send {
     lzma_rust2::XzReader::new(packed, true)
 }
 

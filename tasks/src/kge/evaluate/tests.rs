@@ -4,7 +4,7 @@ use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::{BatchRows, Filter, Quality, Ranker};
-use crate::kge::data::Vocabulary;
+use crate::data::Vocabulary;
 use crate::kge::model::{Side, dot};
 use crate::kge::step::{backward_side, relation_rows};
 use crate::kge::{Graph, KgeConfig, ModelKind, Triple};

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! FOLDER/latest                       the name of the newest complete checkpoint
-//! FOLDER/epoch-0005-triple-0/         epochs done, and triples done in the one under way
-//!     manifest.json                   position, settings, history, and how tables are cut
+//! FOLDER/epoch-0005-example-0/        epochs done, and examples done in the one under way
+//!     manifest.json                   place, settings, history, and how tables are cut
 //!     entity-00000.npy ..             whole rows (values, then optimizer state) of a range of keys
 //!     relation-00000.npy ..
 //! ```
@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use sterna::{Table, Worker};
 
-use super::{Graph, KgeConfig, KgeError, npy};
+use super::config::FREE;
+use super::{Digest, Quality, Share, Task, TaskError, npy};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const LATEST: &str = "latest";
 const SAVING: &str = "saving.tmp";
 const MANIFEST: &str = "manifest.json";
@@ -34,11 +34,13 @@ const SHARD_BYTES: usize = 32 << 20;
 
 /// How far training has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Position {
+pub(super) struct Place {
     /// Epochs that are complete.
     pub(super) epochs: u32,
-    /// Triples of the next epoch, in its order, that are done.
-    pub(super) triples: usize,
+    /// Phases of the next epoch that are complete.
+    pub(super) phases: u32,
+    /// Examples of the next phase, in its order, that are done.
+    pub(super) examples: usize,
 }
 
 /// What a run remembers beside its rows.
@@ -46,9 +48,18 @@ pub(super) struct Position {
 pub(super) struct History {
     pub(super) epoch_seconds: Vec<f64>,
     pub(super) loss: Vec<f64>,
-    /// The best validation MRR, and how many validations did not reach it since.
-    pub(super) best_mrr: f64,
+    pub(super) validations: Vec<Validation>,
+    /// The best validation figure, and how many validations did not reach it since.
+    pub(super) best: Option<f64>,
     pub(super) worse: u32,
+}
+
+/// One validation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Validation {
+    pub(super) epoch: u32,
+    pub(super) seconds: f64,
+    pub(super) quality: Quality,
 }
 
 /// `manifest.json`.
@@ -57,7 +68,7 @@ struct Manifest {
     version: u32,
     /// What a run must have in common with the one that wrote this.
     identity: Map<String, Value>,
-    position: Position,
+    place: Place,
     history: History,
     tables: Vec<TableShape>,
 }
@@ -86,22 +97,22 @@ pub(super) struct Found {
 }
 
 impl Checkpoints {
-    /// Checkpoints in `folder` of this training on this graph.
-    pub(super) fn new(folder: &Path, graph: &Graph, config: &KgeConfig) -> Self {
-        Self { folder: folder.to_path_buf(), identity: identity(graph, config) }
+    /// Checkpoints in `folder` of the training with this [`identity`].
+    pub(super) fn new(folder: &Path, identity: Map<String, Value>) -> Self {
+        Self { folder: folder.to_path_buf(), identity }
     }
 
     /// The newest checkpoint, none if none was written yet.
-    pub(super) fn latest(&self) -> Result<Option<Found>, KgeError> {
+    pub(super) fn latest(&self) -> Result<Option<Found>, TaskError> {
         let latest = self.folder.join(LATEST);
         let name = match fs::read_to_string(&latest) {
             Ok(name) => name,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(KgeError::io("read", &latest)(error)),
+            Err(error) => return Err(TaskError::io("read", &latest)(error)),
         };
         let folder = self.folder.join(name.trim());
         let path = folder.join(MANIFEST);
-        let text = fs::read(&path).map_err(KgeError::io("read", &path))?;
+        let text = fs::read(&path).map_err(TaskError::io("read", &path))?;
         let manifest: Manifest = serde_json::from_slice(&text)
             .map_err(|error| refused(&path, format!("not a manifest: {error}")))?;
         if manifest.version != VERSION {
@@ -119,27 +130,27 @@ impl Checkpoints {
     }
 
     /// Makes room for a checkpoint. One worker of the job calls it before any writes a shard.
-    pub(super) fn begin(&self) -> Result<(), KgeError> {
+    pub(super) fn begin(&self) -> Result<(), TaskError> {
         let saving = self.folder.join(SAVING);
         // What an earlier run left when it was killed.
         if saving.exists() {
-            fs::remove_dir_all(&saving).map_err(KgeError::io("remove", &saving))?;
+            fs::remove_dir_all(&saving).map_err(TaskError::io("remove", &saving))?;
         }
-        fs::create_dir_all(&saving).map_err(KgeError::io("create", &saving))
+        fs::create_dir_all(&saving).map_err(TaskError::io("create", &saving))
     }
 
     /// Writes this worker's share of the rows.
     pub(super) fn write_share(
         &self,
         worker: &mut Worker,
-        tables: &[(&str, &Table)],
+        tables: &[Table],
         share: Share,
-    ) -> Result<(), KgeError> {
+    ) -> Result<(), TaskError> {
         let saving = self.folder.join(SAVING);
         let mut rows = Vec::new();
-        for &(name, table) in tables {
+        for table in tables {
             for (number, range) in share.shards(table.keys(), table.row_len()) {
-                let path = saving.join(shard_name(name, number));
+                let path = saving.join(shard_name(table.name(), number));
                 let keys: Vec<u64> = range.collect();
                 rows.resize(keys.len() * table.row_len(), 0.0);
                 worker.pull_rows(table, &keys, &mut rows)?;
@@ -156,37 +167,40 @@ impl Checkpoints {
     /// Returns its folder.
     pub(super) fn publish(
         &self,
-        position: Position,
+        place: Place,
         history: &History,
-        tables: &[(&str, &Table)],
-    ) -> Result<PathBuf, KgeError> {
+        tables: &[Table],
+    ) -> Result<PathBuf, TaskError> {
         let manifest = Manifest {
             version: VERSION,
             identity: self.identity.clone(),
-            position,
+            place,
             history: history.clone(),
-            tables: tables.iter().map(|&(name, table)| TableShape::of(name, table)).collect(),
+            tables: tables.iter().map(TableShape::of).collect(),
         };
         let saving = self.folder.join(SAVING);
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
         write_file(&saving.join(MANIFEST), |file| file.write_all(&text))?;
 
         let previous = fs::read_to_string(self.folder.join(LATEST)).ok();
-        let base = format!("epoch-{:04}-triple-{}", position.epochs, position.triples);
+        let phase =
+            if place.phases > 0 { format!("-phase-{}", place.phases) } else { String::new() };
+        let base = format!("epoch-{:04}{phase}-example-{}", place.epochs, place.examples);
         let free = |name: &String| !self.folder.join(name).exists();
         let name = std::iter::once(base.clone())
             .chain((2..).map(|again: u64| format!("{base}-{again}")))
             .find(free)
             .expect("some number is free");
         let folder = self.folder.join(&name);
-        fs::rename(&saving, &folder).map_err(KgeError::io("rename", &saving))?;
+        fs::rename(&saving, &folder).map_err(TaskError::io("rename", &saving))?;
         let pointer = self.folder.join("latest.tmp");
         write_file(&pointer, |file| file.write_all(name.as_bytes()))?;
-        fs::rename(&pointer, self.folder.join(LATEST)).map_err(KgeError::io("rename", &pointer))?;
+        fs::rename(&pointer, self.folder.join(LATEST))
+            .map_err(TaskError::io("rename", &pointer))?;
         // Only a folder of the form that this function makes, whatever the pointer said.
         if let Some(previous) = previous.filter(|p| p.starts_with("epoch-") && !p.contains('/')) {
             let previous = self.folder.join(previous.trim());
-            fs::remove_dir_all(&previous).map_err(KgeError::io("remove", &previous))?;
+            fs::remove_dir_all(&previous).map_err(TaskError::io("remove", &previous))?;
         }
         Ok(folder)
     }
@@ -199,8 +213,8 @@ impl Found {
     }
 
     /// Where training goes on.
-    pub(super) fn position(&self) -> Position {
-        self.manifest.position
+    pub(super) fn place(&self) -> Place {
+        self.manifest.place
     }
 
     /// What the run remembers.
@@ -212,17 +226,18 @@ impl Found {
     pub(super) fn read_share(
         &self,
         worker: &mut Worker,
-        tables: &[(&str, &Table)],
+        tables: &[Table],
         share: Share,
-    ) -> Result<(), KgeError> {
-        for &(name, table) in tables {
-            if !self.manifest.tables.contains(&TableShape::of(name, table)) {
+    ) -> Result<(), TaskError> {
+        for table in tables {
+            if !self.manifest.tables.contains(&TableShape::of(table)) {
+                let name = table.name();
                 let reason = format!("table {name} has another shape than in this program");
                 return Err(refused(&self.folder.join(MANIFEST), reason));
             }
             for (number, range) in share.shards(table.keys(), table.row_len()) {
-                let path = self.folder.join(shard_name(name, number));
-                let file = File::open(&path).map_err(KgeError::io("open", &path))?;
+                let path = self.folder.join(shard_name(table.name(), number));
+                let file = File::open(&path).map_err(TaskError::io("open", &path))?;
                 let keys: Vec<u64> = range.collect();
                 let rows = npy::read(&mut BufReader::new(file), keys.len() as u64, table.row_len())
                     .map_err(|error| refused(&path, error.to_string()))?;
@@ -234,9 +249,9 @@ impl Found {
 }
 
 impl TableShape {
-    fn of(name: &str, table: &Table) -> Self {
+    fn of(table: &Table) -> Self {
         Self {
-            name: name.into(),
+            name: table.name().into(),
             keys: table.keys(),
             row_len: table.row_len(),
             keys_per_shard: keys_per_shard(table.row_len()),
@@ -244,22 +259,10 @@ impl TableShape {
     }
 }
 
-/// One worker's part of what all workers do together.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
-    /// The worker, counted through the whole job.
-    pub(super) index: usize,
-    /// Workers of the job.
-    pub(super) count: usize,
-}
-
 impl Share {
-    /// Numbers and key ranges of the shards that fall to this worker.
-    pub(super) fn shards(
-        self,
-        keys: u64,
-        row_len: usize,
-    ) -> impl Iterator<Item = (usize, Range<u64>)> {
+    /// Numbers and key ranges of the shards of a table (`keys` rows of `row_len` floats) that fall
+    /// to this worker. All workers together have every key once.
+    pub fn shards(self, keys: u64, row_len: usize) -> impl Iterator<Item = (usize, Range<u64>)> {
         let size = keys_per_shard(row_len);
         (0..keys)
             .step_by(usize::try_from(size).expect("shards fit in memory"))
@@ -282,59 +285,35 @@ fn shard_name(table: &str, number: usize) -> String {
 pub(super) fn write_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
-) -> Result<(), KgeError> {
-    let file = File::create(path).map_err(KgeError::io("create", path))?;
+) -> Result<(), TaskError> {
+    let file = File::create(path).map_err(TaskError::io("create", path))?;
     let mut file = BufWriter::with_capacity(1 << 18, file);
     write(&mut file)
         .and_then(|()| file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all())
-        .map_err(KgeError::io("write", path))
+        .map_err(TaskError::io("write", path))
 }
 
-/// Settings that may change from one run to the next: who works, how often it validates or saves.
-const FREE_SETTINGS: [&str; 8] = [
-    "batch",
-    "valid_every",
-    "valid_max",
-    "patience",
-    "checkpoint",
-    "checkpoint_every",
-    "resume",
-    "export",
-];
-
 /// The settings that decide what training does, and a digest of the data.
-fn identity(graph: &Graph, config: &KgeConfig) -> Map<String, Value> {
-    let Value::Object(mut identity) = config.to_json() else {
-        unreachable!("settings are an object")
+pub(super) fn identity<T: Task>(task: &T) -> Map<String, Value> {
+    let mut identity = match task.settings() {
+        Value::Object(settings) => settings,
+        other => Map::from_iter([("settings".to_owned(), other)]),
     };
-    identity.retain(|name, _| !FREE_SETTINGS.contains(&name.as_str()));
-    identity.insert("data_sha256".into(), data_sha256(graph).into());
+    let free = task.free_settings();
+    identity.retain(|name, _| !FREE.contains(&name.as_str()) && !free.contains(&name.as_str()));
+    let mut digest = Digest::default();
+    task.digest(&mut digest);
+    identity.insert("data_sha256".into(), digest.finish().into());
+    let about = task.describe();
+    identity.insert("task".into(), about.task.into());
     identity
 }
 
-/// A number that is equal, but for a chance of 2^-40, only if graph, settings and position are.
-pub(super) fn fingerprint(graph: &Graph, config: &KgeConfig, position: Position) -> f64 {
-    let text = serde_json::to_vec(&(identity(graph, config), position)).expect("plain data");
-    let sum = Sha256::digest(text);
-    // 40 bits, so that a sum over many workers is exact in a float.
-    sum[..5].iter().fold(0.0, |number, &byte| number * 256.0 + f64::from(byte))
-}
-
-fn data_sha256(graph: &Graph) -> String {
-    let mut sum = Sha256::new();
-    for name in graph.entities.names().chain(["\0"]).chain(graph.relations.names()) {
-        sum.update(name.as_bytes());
-        sum.update(b"\n");
-    }
-    for triples in [&graph.train, &graph.valid, &graph.test] {
-        sum.update((triples.len() as u64).to_le_bytes());
-        for triple in triples {
-            for number in [triple.head, triple.relation, triple.tail] {
-                sum.update(number.to_le_bytes());
-            }
-        }
-    }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+/// A number that is equal, but for a chance of 2^-40, only if task, data, settings and place are.
+pub(super) fn fingerprint(identity: &Map<String, Value>, place: Place) -> f64 {
+    let mut digest = Digest::default();
+    digest.bytes(&serde_json::to_vec(&(identity, place)).expect("plain data"));
+    digest.finish_40()
 }
 
 /// The first setting that differs, in words.
@@ -347,8 +326,8 @@ fn difference(saved: &Map<String, Value>, now: &Map<String, Value>) -> Option<St
     })
 }
 
-fn refused(path: &Path, reason: String) -> KgeError {
-    KgeError::Checkpoint { path: path.to_path_buf(), reason }
+fn refused(path: &Path, reason: String) -> TaskError {
+    TaskError::Checkpoint { path: path.to_path_buf(), reason }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a run tells while it goes on; the command line draws a bar from it.
 
-use super::evaluate::Quality;
+use super::Quality;
 
 /// Where a run stands. Figures are of the whole job, estimated from the telling worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,26 +9,28 @@ pub struct Position {
     pub epoch: u32,
     /// Epochs in all.
     pub epochs: u32,
-    /// Steps done in this epoch.
-    pub step: u64,
-    /// Steps of an epoch.
-    pub steps: u64,
-    /// Training triples per second since the epoch's start.
-    pub triples_per_s: f64,
-    /// Mean loss of a query since the epoch's start.
+    /// Examples done in this epoch.
+    pub done: u64,
+    /// Examples of an epoch.
+    pub examples: u64,
+    /// Units of the task (triples, ratings, words) a second since the epoch's start.
+    pub units_per_s: f64,
+    /// What the units are called.
+    pub unit: &'static str,
+    /// Mean loss since the epoch's start.
     pub loss: f64,
     /// Seconds of training steps that are left.
     pub eta_s: f64,
 }
 
 /// An epoch that is over.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EpochEnd {
     /// The epoch, from 1.
     pub epoch: u32,
     /// Epochs in all.
     pub epochs: u32,
-    /// Mean loss of a query over all workers.
+    /// Mean loss over all workers.
     pub loss: f64,
     /// Seconds that its steps took.
     pub seconds: f64,

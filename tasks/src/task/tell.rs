@@ -1,17 +1,14 @@
 //! What a run says while it goes on, and at its end.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use sterna::Node;
 
-use super::Trainer;
-use crate::kge::KgeError;
-use crate::kge::checkpoint::History;
-use crate::kge::evaluate::Quality;
-use crate::kge::progress::Position;
-use crate::kge::{Graph, KgeConfig};
-use crate::report::{REPORT_VERSION, Report};
+use super::checkpoint::History;
+use super::progress::Position;
+use super::train::{Run, Trainer};
+use super::{Quality, Task, TaskError};
+use crate::report::{REPORT_VERSION, Report, Validation};
 
 /// How a training ended.
 pub(super) struct Outcome {
@@ -23,25 +20,28 @@ pub(super) struct Outcome {
     test: Option<Quality>,
 }
 
-impl Trainer<'_, '_> {
-    pub(super) fn tell_step(&mut self, started: Instant, first: usize, batch: usize, loss: f64) {
+impl<T: Task> Trainer<'_, '_, T> {
+    pub(super) fn tell_step(&mut self) {
         let Some(progress) = &mut self.progress else { return };
-        let count = self.order.len();
-        let seconds = started.elapsed().as_secs_f64().max(1e-9);
-        let round = batch * self.share.count;
-        #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-        let triples_per_s = (self.place.triples - first) as f64 / seconds;
+        let about = &self.run.about;
+        let examples = self.run.task.examples();
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+        let done = self.seen.now.min(examples);
         let epochs_left = self.run.config.epochs - self.place.epochs - 1;
         #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-        let left = (count - self.place.triples) as f64 + f64::from(epochs_left) * count as f64;
+        let (examples_per_s, left) = (
+            (self.seen.now - self.seen.at_start) as f64 / seconds,
+            (examples - done) as f64 + f64::from(epochs_left) * examples as f64,
+        );
         progress.step(&Position {
             epoch: self.place.epochs + 1,
             epochs: self.run.config.epochs,
-            step: self.place.triples.div_ceil(round) as u64,
-            steps: count.div_ceil(round) as u64,
-            triples_per_s,
-            loss,
-            eta_s: left / triples_per_s,
+            done: done as u64,
+            examples: examples as u64,
+            units_per_s: examples_per_s * about.units_per_example,
+            unit: about.unit,
+            loss: self.seen.loss.mean(),
+            eta_s: left / examples_per_s,
         });
     }
 
@@ -67,40 +67,40 @@ impl Trainer<'_, '_> {
 }
 
 /// The result of a training, for the whole job; all nodes call it.
-pub(super) fn report(
+pub(super) fn report<T: Task>(
     node: &Node,
-    graph: &Graph,
-    config: &KgeConfig,
+    run: &Run<'_, T>,
     outcome: Outcome,
-) -> Result<Report, KgeError> {
+) -> Result<Report, TaskError> {
     let mut quality = BTreeMap::new();
     for (prefix, found) in [("", outcome.test), ("valid_", outcome.valid)] {
-        let Some(found) = found else { continue };
-        let figures = [
-            ("mrr", found.mrr),
-            ("hits1", found.hits1),
-            ("hits3", found.hits3),
-            ("hits10", found.hits10),
-        ];
+        let figures = found.into_iter().flat_map(|quality| quality.0);
         quality.extend(figures.map(|(name, figure)| (format!("{prefix}{name}"), figure)));
     }
+    let validations = outcome.history.validations.into_iter().map(|validation| Validation {
+        epoch: validation.epoch,
+        seconds: validation.seconds,
+        quality: validation.quality.0.into_iter().collect(),
+    });
     let measured = node.job_report()?;
     Ok(Report {
         version: REPORT_VERSION,
-        task: "kge".into(),
-        model: config.model.name().into(),
-        dataset: graph.name.clone(),
+        task: run.about.task.into(),
+        model: run.about.model.clone(),
+        dataset: run.about.dataset.clone(),
         nodes: node.size(),
         workers: node.workers(),
-        seed: config.seed,
+        seed: run.config.seed,
         epochs: outcome.epochs,
         stopped: outcome.stopped,
         train_seconds: outcome.history.epoch_seconds.iter().sum(),
         epoch_seconds: outcome.history.epoch_seconds,
         evaluate_seconds: outcome.evaluate_seconds,
+        goal: run.about.goal.name().into(),
         quality,
+        validations: validations.collect(),
         loss: outcome.history.loss,
-        settings: config.to_json(),
+        settings: run.task.settings(),
         fabric: node.fabric_name(),
         policy: "classic".into(),
         paths: serde_json::to_value(measured.paths).unwrap_or_default(),

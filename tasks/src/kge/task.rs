@@ -1,0 +1,212 @@
+//! Knowledge graph embeddings as a task: what a batch is, and what its step does.
+
+use rand::Rng;
+use serde_json::Value;
+use sterna::{Init, Optimizer, TableSpec};
+
+use super::filter::Filter;
+use super::step::{Step, backward_row, relation_rows};
+use super::{Graph, KgeConfig, Triple};
+use crate::task::{
+    Description, Digest, Export, Goal, Loss, Moment, Parameters, Part, Quality, RunConfig, Share,
+    Split, Task, TaskError, settings_of,
+};
+
+/// The table of entities.
+pub const ENTITY: usize = 0;
+/// The table of relations, with the reciprocal ones behind if there are any.
+pub const RELATION: usize = 1;
+
+/// The stream of a batch's pool.
+const POOL: u64 = 2;
+
+/// Training on a graph.
+#[derive(Debug)]
+pub struct Kge {
+    pub(super) graph: Graph,
+    pub(super) config: KgeConfig,
+    pub(super) filter: Filter,
+    valid: Vec<Triple>,
+}
+
+/// Triples, and entities drawn for all their queries.
+#[derive(Debug, Default)]
+pub struct Batch {
+    triples: Vec<Triple>,
+    pool: Vec<u32>,
+}
+
+impl Kge {
+    /// Trains on `graph` by `config`.
+    ///
+    /// # Errors
+    /// Settings that cannot work.
+    pub fn new(graph: Graph, config: KgeConfig) -> Result<Self, TaskError> {
+        config.check()?;
+        let wanted = if config.valid_max == 0 { graph.valid.len() } else { config.valid_max };
+        let stride = graph.valid.len().div_ceil(wanted.max(1)).max(1);
+        let valid = graph.valid.iter().step_by(stride).copied().collect();
+        let filter = Filter::new(&graph);
+        Ok(Self { graph, config, filter, valid })
+    }
+
+    /// The graph.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &KgeConfig {
+        &self.config
+    }
+
+    fn entities(&self) -> u32 {
+        u32::try_from(self.graph.entities.len()).expect("entities are u32")
+    }
+
+    /// The learning rate: from the start's, straight down to 0 at the end.
+    fn learning_rate(&self, moment: Moment) -> f32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a learning rate needs no f64")]
+        let rate = (f64::from(self.config.learning_rate) * (1.0 - moment.progress)) as f32;
+        rate
+    }
+}
+
+impl Task for Kge {
+    type Batch = Batch;
+    type State = Step;
+
+    fn describe(&self) -> Description {
+        let (model, dataset) = (self.config.model.name(), self.graph.name.clone());
+        Description::new("kge", model, dataset, Goal::Maximise("mrr")).unit("triples", 1.0)
+    }
+
+    fn run(&self) -> &RunConfig {
+        &self.config.run
+    }
+
+    fn settings(&self) -> Value {
+        settings_of(&self.config)
+    }
+
+    fn free_settings(&self) -> &'static [&'static str] {
+        &["batch", "valid_max"]
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        let graph = &self.graph;
+        for name in graph.entities.names().chain(["\0"]).chain(graph.relations.names()) {
+            digest.name(name);
+        }
+        for triples in [&graph.train, &graph.valid, &graph.test] {
+            digest.number(triples.len() as u64);
+            for triple in triples {
+                digest.numbers(&[triple.head, triple.relation, triple.tail]);
+            }
+        }
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        let config = &self.config;
+        let row_len = config.model.row_len(config.dim);
+        let table = |name, keys: usize| {
+            TableSpec::new(name, keys as u64, row_len)
+                .optimizer(Optimizer::adagrad(config.learning_rate))
+                .init(Init::Normal { std: config.init_std })
+        };
+        let relations = relation_rows(config, self.graph.relations.len());
+        vec![table("entity", self.graph.entities.len()), table("relation", relations)]
+    }
+
+    fn data_bytes(&self) -> u64 {
+        let graph = &self.graph;
+        // The triples, and the filter's two sorted lists of them.
+        (3 * size_of::<Triple>() * (graph.train.len() + graph.valid.len() + graph.test.len()))
+            as u64
+    }
+
+    fn examples(&self) -> usize {
+        self.graph.train.len()
+    }
+
+    fn batch_len(&self, workers: usize) -> usize {
+        self.config.batch_for(workers)
+    }
+
+    fn state(&self, _: Share) -> Step {
+        Step::new(&self.config, self.graph.entities.len(), self.graph.relations.len())
+    }
+
+    fn draw(&self, _: &mut Step, part: &Part<'_>, batch: &mut Batch) {
+        batch.triples.clear();
+        let triples = part.examples.iter().map(|&number| self.graph.train[number as usize]);
+        batch.triples.extend(triples);
+        let (mut random, entities) = (part.random(POOL), self.entities());
+        batch.pool.resize(self.config.negatives, 0);
+        batch.pool.fill_with(|| random.random_range(0..entities));
+    }
+
+    fn keys(&self, batch: &Batch, keys: &mut [Vec<u64>]) {
+        keys[ENTITY].extend(batch.pool.iter().copied().map(u64::from));
+        let relations = self.graph.relations.len();
+        for triple in &batch.triples {
+            keys[ENTITY].extend([triple.head, triple.tail].map(u64::from));
+            let backward = backward_row(&self.config, relations, triple.relation);
+            keys[RELATION].extend([triple.relation, backward].map(u64::from));
+        }
+    }
+
+    fn step(
+        &self,
+        step: &mut Step,
+        batch: &mut Batch,
+        moment: Moment,
+        parameters: &mut Parameters<'_>,
+    ) -> Result<Loss, TaskError> {
+        step.plan(&batch.triples, &batch.pool);
+        let (keys, rows) = step.entities.pull_into();
+        parameters.pull(ENTITY, keys, rows)?;
+        let (keys, rows) = step.relations.pull_into();
+        parameters.pull(RELATION, keys, rows)?;
+        let sum = step.gradients();
+        let rate = self.learning_rate(moment);
+        for (table, rows) in [(ENTITY, &step.entities), (RELATION, &step.relations)] {
+            parameters.set_learning_rate(table, rate);
+            let (keys, gradients) = rows.gradients();
+            parameters.push(table, keys, gradients)?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        let count = 2.0 * batch.triples.len() as f64;
+        Ok(Loss { sum, count })
+    }
+
+    fn has(&self, split: Split) -> bool {
+        match split {
+            Split::Valid => !self.valid.is_empty(),
+            Split::Test => !self.graph.test.is_empty(),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        parameters: &mut Parameters<'_>,
+        split: Split,
+        share: Share,
+    ) -> Result<Quality, TaskError> {
+        let triples = match split {
+            Split::Valid => &self.valid,
+            Split::Test => &self.graph.test,
+        };
+        Ok(self.rank(parameters, triples, share)?.into())
+    }
+
+    /// Entities and relations with their names. A ComplEx row is its real parts, then its imaginary
+    /// parts. With reciprocal relations, row `R + r` belongs to the inverse of relation `r` of `R`.
+    fn export(&self, export: &mut Export<'_, '_>) -> Result<(), TaskError> {
+        export.all_tables();
+        export.names("entity", self.graph.entities.names())?;
+        export.names("relation", self.graph.relations.names())
+    }
+}

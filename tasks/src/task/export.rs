@@ -1,0 +1,139 @@
+//! The trained model as files that other programs read.
+//!
+//! Matrices of `f32` as `NAME.npy` each, or all in one `model.safetensors`; lists of names as
+//! `NAME.tsv` with lines of `number<TAB>name`; whatever else a task writes. A file under its final
+//! name is a whole one.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use super::checkpoint::write_file;
+use super::{ExportFormat, Parameters, TaskError, npy, safetensors};
+
+const ROWS_PER_PULL: u64 = 4096;
+
+/// Where a task writes its model.
+#[derive(Debug)]
+pub struct Export<'a, 'w> {
+    folder: &'a Path,
+    matrices: Vec<Matrix>,
+    parameters: &'a mut Parameters<'w>,
+}
+
+/// Columns of a table under a name.
+#[derive(Debug)]
+struct Matrix {
+    name: String,
+    table: usize,
+    rows: Range<u64>,
+    columns: Range<usize>,
+}
+
+impl<'a, 'w> Export<'a, 'w> {
+    /// Makes `folder` and lets `task` write into it.
+    pub(super) fn write(
+        folder: &'a Path,
+        format: ExportFormat,
+        parameters: &'a mut Parameters<'w>,
+        task: impl FnOnce(&mut Self) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        fs::create_dir_all(folder).map_err(TaskError::io("create", folder))?;
+        let mut export = Self { folder, matrices: Vec::new(), parameters };
+        task(&mut export)?;
+        let matrices = std::mem::take(&mut export.matrices);
+        if matches!(format, ExportFormat::Npy | ExportFormat::Both) {
+            for matrix in &matrices {
+                export.file(&format!("{}.npy", matrix.name), |file, parameters| {
+                    npy::write_header(file, matrix.row_count(), matrix.columns.len())?;
+                    matrix.write_rows(file, parameters)
+                })?;
+            }
+        }
+        if matches!(format, ExportFormat::Safetensors | ExportFormat::Both) {
+            export.file("model.safetensors", |file, parameters| {
+                let shape = |m: &Matrix| (m.name.clone(), [m.row_count(), m.columns.len() as u64]);
+                safetensors::write_header(file, matrices.iter().map(shape))?;
+                matrices.iter().try_for_each(|matrix| matrix.write_rows(file, parameters))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// All tables whole, each under its own name.
+    pub fn all_tables(&mut self) {
+        for (number, table) in self.parameters.tables().iter().enumerate() {
+            self.matrix(table.name(), number, 0..table.keys(), 0..table.dim());
+        }
+    }
+
+    /// These keys and columns of a table as a matrix; `name` becomes a file's or tensor's name.
+    pub fn matrix(
+        &mut self,
+        name: impl Into<String>,
+        table: usize,
+        rows: Range<u64>,
+        columns: Range<usize>,
+    ) {
+        self.matrices.push(Matrix { name: name.into(), table, rows, columns });
+    }
+
+    /// The names of a matrix's rows, as `NAME.tsv`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn names<'n>(
+        &mut self,
+        name: &str,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<(), TaskError> {
+        self.file(&format!("{name}.tsv"), |file, _| {
+            for (number, name) in names.enumerate() {
+                writeln!(file, "{number}\t{name}")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A file of the task's own form.
+    ///
+    /// # Errors
+    /// Those of `write`; an error of the parameter manager comes through [`io::Error::other`].
+    pub fn file(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut BufWriter<File>, &mut Parameters<'w>) -> io::Result<()>,
+    ) -> Result<(), TaskError> {
+        let path = self.folder.join(name);
+        let unfinished = self.folder.join(format!("{name}.tmp"));
+        write_file(&unfinished, |file| write(file, self.parameters))?;
+        fs::rename(&unfinished, &path).map_err(TaskError::io("rename", &unfinished))
+    }
+}
+
+impl Matrix {
+    fn row_count(&self) -> u64 {
+        self.rows.end - self.rows.start
+    }
+
+    fn write_rows(&self, file: &mut impl Write, parameters: &mut Parameters<'_>) -> io::Result<()> {
+        let dim = parameters.table(self.table).dim();
+        let mut values = Vec::new();
+        let mut part = Vec::new();
+        let step = usize::try_from(ROWS_PER_PULL).expect("a small number");
+        for first in self.rows.clone().step_by(step) {
+            let keys: Vec<u64> = (first..self.rows.end.min(first + ROWS_PER_PULL)).collect();
+            values.resize(keys.len() * dim, 0.0);
+            parameters.pull(self.table, &keys, &mut values).map_err(io::Error::other)?;
+            if self.columns.len() == dim {
+                npy::write_rows(file, &values)?;
+                continue;
+            }
+            part.clear();
+            part.extend(values.chunks_exact(dim).flat_map(|row| &row[self.columns.clone()]));
+            npy::write_rows(file, &part)?;
+        }
+        Ok(())
+    }
+}
