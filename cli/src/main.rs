@@ -3,6 +3,7 @@
 mod bench;
 mod interrupt;
 mod launch;
+mod probe;
 mod train;
 
 use std::process::ExitCode;

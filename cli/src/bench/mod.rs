@@ -2,6 +2,7 @@
 //! puts the physical limit beside the figure.
 
 mod access;
+mod fabric;
 mod floor;
 mod remote;
 
@@ -19,11 +20,14 @@ enum What {
     /// Pull and push by row size, batch and working set: of local rows beside bare random-row copies and additions, of rows of
     /// other processes (--nodes 2) beside a bare TCP ping-pong.
     Access(access::AccessArgs),
+    /// The fabric alone: READs and link records by size and depth over every way of reaching a peer, with histograms.
+    Fabric(fabric::FabricArgs),
 }
 
 /// Runs the measurement.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Access(args) => access::run(args),
+        What::Fabric(args) => fabric::run(args),
     }
 }

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
 
 use anyhow::Context;
+use sterna_rdma::{FabricConfig, Rank};
 
 /// Length of a job's token in bytes; it travels as hexadecimal digits.
 const TOKEN_BYTES: usize = 32;
@@ -41,6 +42,18 @@ impl Job {
     /// The socket that rank 0 inherits; other ranks do not.
     pub(crate) fn listener_for(&self, rank: u16) -> Option<RawFd> {
         (rank == 0).then(|| self.listener.as_raw_fd())
+    }
+
+    /// How this process joins as one of the ranks.
+    pub(crate) fn config(&self, rank: u16) -> anyhow::Result<FabricConfig> {
+        let size = usize::from(self.nodes);
+        let mut config = FabricConfig::new(Rank(rank), size, Some(&self.address), &self.token);
+        config.local_rank = Some(usize::from(rank));
+        config.local_size = Some(size);
+        if rank == 0 {
+            config.listener = Some(self.listener.try_clone().context("sharing a socket")?);
+        }
+        Ok(config)
     }
 
     /// The variables of one rank.

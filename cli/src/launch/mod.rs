@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 pub(crate) use environment::Job;
-pub(crate) use supervise::Stdio0;
+pub(crate) use supervise::{Stdio0, tie};
 
 /// Start a program once per rank, with rank, size, address and token in its environment:
 /// STERNA_RANK, STERNA_SIZE, STERNA_LOCAL_RANK, STERNA_LOCAL_SIZE, STERNA_ADDR, STERNA_TOKEN.

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -108,8 +109,15 @@ fn spawn(
     }
     // A group of its own: Ctrl-C on the terminal reaches the launcher alone, which forwards it once.
     command.process_group(0);
-    let listener = job.listener_for(rank);
-    let launcher = std::process::id().cast_signed();
+    tie(&mut command, job.listener_for(rank));
+    command
+        .spawn()
+        .with_context(|| format!("starting rank {rank}: cannot run {}", program.to_string_lossy()))
+}
+
+/// Lets the program of `command` end when this process ends, and inherit `keep`.
+pub(crate) fn tie(command: &mut Command, keep: Option<RawFd>) {
+    let parent = std::process::id().cast_signed();
     // SAFETY: between fork and exec only async-signal-safe calls are made (prctl, getppid, fcntl);
     // nothing is allocated and no lock is taken.
     unsafe {
@@ -117,11 +125,11 @@ fn spawn(
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // The launcher may have died before the line above took effect.
-            if libc::getppid() != launcher {
+            // The parent may have died before the line above took effect.
+            if libc::getppid() != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            if let Some(fd) = listener
+            if let Some(fd) = keep
                 && libc::fcntl(fd, libc::F_SETFD, 0) != 0
             {
                 return Err(io::Error::last_os_error());
@@ -129,9 +137,6 @@ fn spawn(
             Ok(())
         });
     }
-    command
-        .spawn()
-        .with_context(|| format!("starting rank {rank}: cannot run {}", program.to_string_lossy()))
 }
 
 /// Waits for all ranks; returns the worst exit code.

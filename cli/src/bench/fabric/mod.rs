@@ -1,0 +1,192 @@
+//! `sterna bench fabric`: what the fabric itself costs, below tables and workers.
+//!
+//! For each way of reaching a peer: READs and link records by size and depth, each operation timed, and the rate of records in one
+//! direction. Slices of a bare equivalent (a copy in memory for shm, a TCP ping-pong for tcp, perftest for verbs) alternate with them in the same run.
+//! Without a job in the environment the peer is a second process of this host; with one, rank 0 measures rank 1.
+
+mod bare;
+mod cell;
+mod pair;
+mod plot;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use sterna_rdma::topology::{PinPlan, Topology, pin_current_thread};
+use sterna_rdma::{FabricConfig, ProviderChoice, READ_BYTES_MAX, RECORD_BYTES_MAX};
+
+use crate::launch::Job;
+use crate::probe::{Party, RECORD_BYTES_MIN, Second, Waiting};
+use cell::Cell;
+
+/// READs, link records and their rate, by size and depth, over every way of reaching a peer.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sterna bench fabric                                              every way that this host has, against a second process\n  \
+    sterna bench fabric --fabric tcp --bytes 512 --depth 1,64 --svg tcp.svg\n  \
+    STERNA_RANK=0 STERNA_SIZE=2 STERNA_ADDR=hostA:7077 STERNA_TOKEN=... sterna bench fabric    on host A, and with STERNA_RANK=1 on host B\n\n\
+    READ: one-sided; timed from its post to its completion. record: there and back through the links, half the round trip; over verbs\n\
+    RDMA WRITE with immediate data. stream: records in one direction, as many as the link takes; over verbs RDMA WRITE."
+)]
+pub(crate) struct FabricArgs {
+    /// Which ways to measure: shm, tcp, verbs, or all that this host has. In a job: one, or auto as the job would choose.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = ["all", "auto", "shm", "tcp", "verbs"])]
+    fabric: Vec<String>,
+
+    /// Sizes of READs and records in bytes, multiples of 8.
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 512, 4096, 65536], value_name = "BYTES")]
+    pub(super) bytes: Vec<usize>,
+
+    /// Operations on their way at a time.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64], value_name = "N")]
+    pub(super) depth: Vec<usize>,
+
+    /// Length of a slice in milliseconds.
+    #[arg(long, default_value_t = 60, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(super) slice_ms: u64,
+
+    /// Slices of each side, alternating.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) slices: u32,
+
+    /// Write all figures with their histograms as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Draw latencies and rates to this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Measured {
+    version: &'static str,
+    machine: String,
+    /// What a reader must know before comparing the figures with others.
+    notes: Vec<String>,
+    cells: Vec<Cell>,
+}
+
+/// Measures and prints.
+pub(crate) fn run(args: &FabricArgs) -> anyhow::Result<ExitCode> {
+    check(args)?;
+    let mut config = FabricConfig::from_env()?;
+    let machine = machine();
+    let mut measured = Measured {
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        notes: Vec::new(),
+        cells: Vec::new(),
+    };
+    if config.size > 1 {
+        match args.fabric.as_slice() {
+            [] => {}
+            [one] if one != "all" => config.choice = ProviderChoice::parse(one)?,
+            _ => anyhow::bail!("a job is measured over one --fabric at a time"),
+        }
+        let host = rendezvous_host(&config)?;
+        let (waiting, pinned) = place(&config);
+        let mut party = Party::join(config, waiting)?;
+        if party.rank().index() > 0 {
+            pair::serve(party, &host)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("{}\n{pinned}", measured.machine);
+        pair::measure(args, &mut party, &host, &mut measured)?;
+    } else {
+        println!("{}", measured.machine);
+        for name in names(args) {
+            if let Err(reason) = is_there(name) {
+                let note = format!("{name} was not measured: {reason:#}");
+                ensure!(!args.fabric.iter().any(|asked| asked == name), "{note}");
+                println!("\n{note}");
+                measured.notes.push(note);
+                continue;
+            }
+            second_process(args, name, &mut measured)?;
+        }
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&measured)?;
+        fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &args.svg {
+        fs::write(path, plot::svg(&measured))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(args: &FabricArgs) -> anyhow::Result<()> {
+    let max = READ_BYTES_MAX.min(RECORD_BYTES_MAX);
+    for &bytes in &args.bytes {
+        ensure!(
+            (RECORD_BYTES_MIN..=max).contains(&bytes) && bytes.is_multiple_of(8),
+            "--bytes {bytes}: sizes are multiples of 8 from {RECORD_BYTES_MIN} to {max}"
+        );
+    }
+    for &depth in &args.depth {
+        ensure!((1..=4096).contains(&depth), "--depth {depth}: depths are from 1 to 4096");
+    }
+    Ok(())
+}
+
+/// The machine in one line.
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    format!("{model}, Linux {}, {}", read("/proc/sys/kernel/osrelease").trim(), Topology::read())
+}
+
+/// The ways to measure with a second process.
+fn names(args: &FabricArgs) -> Vec<&str> {
+    let all =
+        args.fabric.is_empty() || args.fabric.iter().any(|name| name == "all" || name == "auto");
+    if all { vec!["shm", "tcp", "verbs"] } else { args.fabric.iter().map(String::as_str).collect() }
+}
+
+/// Whether this host and this program have it.
+fn is_there(name: &str) -> anyhow::Result<()> {
+    if name == "verbs" {
+        sterna_rdma::verbs::devices()?;
+    }
+    ProviderChoice::parse(name)?;
+    Ok(())
+}
+
+/// Measures one way against a second process of this host.
+fn second_process(args: &FabricArgs, name: &str, measured: &mut Measured) -> anyhow::Result<()> {
+    let job = Job::on_this_host(2)?;
+    let second = Second::start(&job, name, &["bench", "fabric"])?;
+    let mut config = job.config(0)?;
+    config.choice = ProviderChoice::parse(name)?;
+    let host = rendezvous_host(&config)?;
+    let (waiting, _) = place(&config);
+    let mut party = Party::join(config, waiting)?;
+    pair::measure(args, &mut party, &host, measured)?;
+    second.finish()
+}
+
+/// Puts this thread on a CPU of its own, if the parties of this host have one each, and says where.
+fn place(config: &FabricConfig) -> (Waiting, String) {
+    let parties = config.local_size.unwrap_or(1);
+    let topology = Topology::read();
+    let waiting = Waiting::for_parties(&topology, parties);
+    let plan = PinPlan::new(&topology, 1, config.local_rank.unwrap_or(0), parties);
+    let cpu = plan.workers.first().filter(|&&cpu| pin_current_thread(cpu));
+    let text = cpu.map_or_else(|| "not pinned".to_owned(), |cpu| format!("pinned to CPU {cpu}"));
+    (waiting, text)
+}
+
+/// Where rank 0 can be reached.
+fn rendezvous_host(config: &FabricConfig) -> anyhow::Result<String> {
+    let address = config.rendezvous.as_deref().context("a job needs a place to meet")?;
+    let (host, _) = address.rsplit_once(':').context("STERNA_ADDR is host:port")?;
+    Ok(host.trim_matches(['[', ']']).to_owned())
+}

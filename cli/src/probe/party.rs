@@ -1,0 +1,301 @@
+//! A node of a job that only measures: its region, its peers' regions, what arrived, and how it waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use sterna_rdma::topology::Topology;
+use sterna_rdma::{
+    Fabric, FabricConfig, LostReason, READ_BYTES_MAX, Rank, Region, RegionSpec, RegionToken,
+    Rights, SendError, Sink,
+};
+
+use super::rows;
+use super::wire::{Arrived, Kind, header, parse};
+
+/// Bytes that each party lets the others read: more than caches hold of it, less than anybody misses.
+pub(super) const REGION_BYTES: usize = 16 << 20;
+
+const _: () = assert!(REGION_BYTES > 2 * READ_BYTES_MAX);
+
+/// The longest wait for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a party that polls does so before it sleeps after all; as long as an engine.
+const POLL_LIMIT: Duration = Duration::from_micros(50);
+
+/// The longest sleep when something is to arrive, which ends it.
+const SLEEP_MAX: Duration = Duration::from_millis(10);
+
+/// The longest sleep when credit is to come back, which nothing announces.
+const CREDIT_SLEEP_MAX: Duration = Duration::from_micros(100);
+
+/// Records taken at once.
+const BUDGET: usize = 64;
+
+/// How a party waits for what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// It polls: there is a CPU for each party.
+    Poll,
+    /// It sleeps soon: CPUs are shared.
+    Park,
+}
+
+impl Waiting {
+    /// The way for so many parties on this host, as it was before any thread was pinned.
+    pub(crate) fn for_parties(topology: &Topology, parties: usize) -> Self {
+        if parties <= topology.parallelism() { Self::Poll } else { Self::Park }
+    }
+}
+
+/// A node that only measures.
+pub(crate) struct Party {
+    pub(super) fabric: Arc<dyn Fabric>,
+    pub(super) inbox: Inbox,
+    pub(super) waiting: Waiting,
+    /// By rank; `None` for this node.
+    pub(super) theirs: Vec<Option<RegionToken>>,
+    /// What the others read.
+    _ours: Arc<Region>,
+}
+
+impl Party {
+    /// Joins the job and makes all regions known to all.
+    pub(crate) fn join(config: FabricConfig, waiting: Waiting) -> anyhow::Result<Self> {
+        let fabric = sterna_rdma::job::open(config)?;
+        let spec = RegionSpec { name: "probe", bytes: REGION_BYTES, rights: Rights::Read };
+        let ours = fabric.allocate(spec)?;
+        rows::fill(&ours, fabric.rank());
+        let token = fabric.export(&ours)?;
+        let size = fabric.size();
+        let mut party = Self {
+            inbox: Inbox::new(size),
+            waiting,
+            theirs: vec![None; size],
+            _ours: ours,
+            fabric,
+        };
+        for peer in party.peers() {
+            party.send(peer, Kind::Token, 0, &token.to_bytes())?;
+        }
+        for peer in party.peers() {
+            let token = party.receive(peer, Kind::Token)?;
+            let bytes = token.content[..].try_into().context("a token of another length")?;
+            let token = RegionToken::from_bytes(bytes);
+            party.fabric.import(peer, &token)?;
+            party.theirs[peer.index()] = Some(token);
+        }
+        Ok(party)
+    }
+
+    pub(crate) fn rank(&self) -> Rank {
+        self.fabric.rank()
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.fabric.size()
+    }
+
+    pub(crate) fn fabric(&self) -> &dyn Fabric {
+        &*self.fabric
+    }
+
+    /// All ranks but this one.
+    pub(crate) fn peers(&self) -> Vec<Rank> {
+        (0..self.size()).map(Rank::from_index).filter(|&rank| rank != self.rank()).collect()
+    }
+
+    /// Answers what the others ask until one of them sends a message, which is returned with its sender, or one says that the work
+    /// is over.
+    pub(crate) fn serve(&mut self) -> anyhow::Result<Option<(Rank, Vec<u8>)>> {
+        let mut idle = Idle::new();
+        loop {
+            let Some(arrived) = self.inbox.arrived.pop_front() else {
+                self.step(&mut idle)?;
+                self.inbox.check(None)?;
+                continue;
+            };
+            let from = arrived.from;
+            match arrived.kind {
+                Kind::Echo => self.send(from, Kind::Echoed, arrived.value, &arrived.content)?,
+                Kind::Count => {
+                    let bytes = std::mem::take(&mut self.inbox.streamed[from.index()]);
+                    self.send(from, Kind::Counted, bytes, &[])?;
+                }
+                Kind::Message => return Ok(Some((from, arrived.content))),
+                Kind::Stop => return Ok(None),
+                other => bail!("{from} sent {other:?} to a party that serves"),
+            }
+        }
+    }
+
+    /// Tells all peers that the work is over. Those that are gone need not be told.
+    pub(crate) fn stop_all(&mut self) {
+        for peer in self.peers() {
+            let _ = self.send(peer, Kind::Stop, 0, &[]);
+        }
+        // What was sent is on its way when the peer takes it or is gone; the fabric's end does not wait for that.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let mut idle = Idle::new();
+        while Instant::now() < deadline
+            && self.peers().iter().any(|peer| self.inbox.lost[peer.index()].is_none())
+        {
+            if self.step(&mut idle).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Sends a message to a party that serves.
+    pub(crate) fn message(&mut self, to: Rank, content: &[u8]) -> anyhow::Result<()> {
+        self.send(to, Kind::Message, 0, content)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        to: Rank,
+        kind: Kind,
+        value: u64,
+        content: &[u8],
+    ) -> anyhow::Result<()> {
+        let (header, deadline) = (header(kind, value), Instant::now() + ANSWER_LIMIT);
+        let mut idle = Idle::new();
+        loop {
+            match self.fabric.try_send(to, &[&header, content]) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Full(_) | SendError::Busy(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            ensure!(Instant::now() < deadline, "{to} took no record for {ANSWER_LIMIT:?}");
+            self.step_until_credit(&mut idle)?;
+        }
+    }
+
+    /// Waits for the next record, which must be of that kind and peer.
+    pub(super) fn receive(&mut self, from: Rank, kind: Kind) -> anyhow::Result<Arrived> {
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        let mut idle = Idle::new();
+        loop {
+            let place = self
+                .inbox
+                .arrived
+                .iter()
+                .position(|arrived| arrived.from == from && arrived.kind == kind);
+            if let Some(arrived) = place.and_then(|place| self.inbox.arrived.remove(place)) {
+                return Ok(arrived);
+            }
+            self.inbox.check(Some(from))?;
+            ensure!(Instant::now() < deadline, "{from} did not answer for {ANSWER_LIMIT:?}");
+            self.step(&mut idle)?;
+        }
+    }
+
+    /// Takes what has arrived; sleeps if nothing has for a while.
+    pub(super) fn step(&mut self, idle: &mut Idle) -> anyhow::Result<()> {
+        self.step_for(idle, SLEEP_MAX)
+    }
+
+    /// As [`Self::step`], for one who waits until the peer has consumed.
+    pub(super) fn step_until_credit(&mut self, idle: &mut Idle) -> anyhow::Result<()> {
+        self.step_for(idle, CREDIT_SLEEP_MAX)
+    }
+
+    fn step_for(&mut self, idle: &mut Idle, sleep: Duration) -> anyhow::Result<()> {
+        if self.fabric.poll(BUDGET, &mut self.inbox)? > 0 {
+            *idle = Idle::new();
+        } else if idle.is_over(self.waiting) {
+            self.fabric.park(sleep)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Party {
+    fn drop(&mut self) {
+        self.fabric.goodbye();
+    }
+}
+
+/// A time without anything to do.
+pub(super) struct Idle {
+    since: Option<Instant>,
+    rounds: u32,
+}
+
+impl Idle {
+    pub(super) fn new() -> Self {
+        Self { since: None, rounds: 0 }
+    }
+
+    /// Another round without anything; true once the party should sleep.
+    pub(super) fn is_over(&mut self, waiting: Waiting) -> bool {
+        self.rounds = self.rounds.saturating_add(1);
+        match waiting {
+            Waiting::Poll if self.rounds.is_multiple_of(16) => {
+                self.since.get_or_insert_with(Instant::now).elapsed() > POLL_LIMIT
+            }
+            Waiting::Poll => {
+                std::hint::spin_loop();
+                false
+            }
+            Waiting::Park if self.rounds < 4 => {
+                std::thread::yield_now();
+                false
+            }
+            Waiting::Park => true,
+        }
+    }
+}
+
+/// What arrived and was not used yet.
+pub(super) struct Inbox {
+    pub(super) arrived: VecDeque<Arrived>,
+    /// Bytes of streams by sender.
+    pub(super) streamed: Vec<u64>,
+    pub(super) lost: Vec<Option<LostReason>>,
+    malformed: Option<Rank>,
+}
+
+impl Inbox {
+    fn new(size: usize) -> Self {
+        Self {
+            arrived: VecDeque::new(),
+            streamed: vec![0; size],
+            lost: vec![None; size],
+            malformed: None,
+        }
+    }
+
+    /// An error if `peer`, or any if none is given, is gone.
+    pub(super) fn check(&self, peer: Option<Rank>) -> anyhow::Result<()> {
+        if let Some(from) = self.malformed {
+            bail!("{from} sent a record that no party sends: another version of sterna?");
+        }
+        for (rank, lost) in self.lost.iter().enumerate() {
+            if let Some(reason) = lost
+                && peer.is_none_or(|peer| peer.index() == rank)
+            {
+                bail!("rank {rank} is lost: {reason:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Inbox {
+    fn record(&mut self, from: Rank, record: &[u8]) {
+        match parse(record) {
+            Some((Kind::Stream, ..)) => self.streamed[from.index()] += record.len() as u64,
+            Some((kind, value, content)) => {
+                self.arrived.push_back(Arrived { from, kind, value, content: content.to_vec() });
+            }
+            None => self.malformed = Some(from),
+        }
+    }
+
+    fn peer_lost(&mut self, peer: Rank, reason: LostReason) {
+        self.lost[peer.index()] = Some(reason);
+    }
+}
