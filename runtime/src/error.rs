@@ -85,7 +85,9 @@ pub enum Error {
         reason: String,
     },
     /// Something did not happen in time.
-    #[error("{what} took longer than {seconds} s; still waiting for {waiting_for}")]
+    #[error(
+        "{what} took longer than {seconds} s; still waiting for {waiting_for}; the limit is {setting}"
+    )]
     Timeout {
         /// What was tried.
         what: String,
@@ -93,6 +95,8 @@ pub enum Error {
         seconds: u64,
         /// Of whom or what.
         waiting_for: String,
+        /// What sets the limit.
+        setting: &'static str,
     },
     /// A row stayed busy: its writer has been stopped or lost its core for very long.
     #[error("table `{table}`, key {key}: another writer keeps the row busy")]

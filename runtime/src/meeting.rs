@@ -1,11 +1,13 @@
 //! Where the workers of a node meet: barriers and sums.
 //!
 //! Workers arrive with a vector; the last one to arrive acts for the node (it may have to meet other nodes), then all leave
-//! with the sum. A worker that is dropped, or a lost peer, breaks the meeting: all who wait get the reason instead of
-//! waiting for ever.
+//! with the sum. A worker that is dropped, a lost peer, or one that does not come in time breaks the meeting: all who wait
+//! get the reason instead of waiting for ever.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::config;
 use crate::error::{Error, Result};
 use crate::pace::Timing;
 
@@ -13,6 +15,7 @@ use crate::pace::Timing;
 #[derive(Debug)]
 pub(crate) struct Meeting {
     workers: usize,
+    limit: Duration,
     timing: Timing,
     state: Mutex<State>,
     changed: Condvar,
@@ -30,8 +33,8 @@ struct State {
 }
 
 impl Meeting {
-    pub(crate) fn new(workers: usize, timing: Timing) -> Self {
-        Self { workers, timing, state: Mutex::default(), changed: Condvar::new() }
+    pub(crate) fn new(workers: usize, limit: Duration, timing: Timing) -> Self {
+        Self { workers, limit, timing, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Adds `values` of all workers; the last to arrive hands the sum to `act` before all leave with what that made of it.
@@ -78,11 +81,19 @@ impl Meeting {
             return Ok(());
         }
         let round = state.round;
+        let deadline = self.timing.now() + self.limit;
         while state.round == round {
             if let Some(error) = &state.broken {
                 return Err(error.clone());
             }
-            state = self.sleep(state);
+            let left = deadline.saturating_sub(self.timing.now());
+            // Once all are here, the last one acts, and what it waits for has limits of its own.
+            let all_here = state.arrived == self.workers;
+            if left.is_zero() && !all_here {
+                let error = self.late(state.arrived);
+                return Err(self.fail(state, error));
+            }
+            state = self.sleep(state, if all_here { self.limit } else { left });
         }
         // The next round cannot end, and replace the result, before this worker has arrived in it.
         values.copy_from_slice(&state.result);
@@ -110,13 +121,26 @@ impl Meeting {
         error
     }
 
-    fn sleep<'m>(&'m self, state: MutexGuard<'m, State>) -> MutexGuard<'m, State> {
+    fn late(&self, arrived: usize) -> Error {
+        Error::Timeout {
+            what: "a meeting of this node's workers".to_owned(),
+            seconds: self.limit.as_secs(),
+            waiting_for: format!("{} of {} workers", self.workers - arrived, self.workers),
+            setting: config::MEETING_LIMIT,
+        }
+    }
+
+    fn sleep<'m>(
+        &'m self,
+        state: MutexGuard<'m, State>,
+        longest: Duration,
+    ) -> MutexGuard<'m, State> {
         if let Timing::Simulated(pace) = &self.timing {
             drop(state);
             pace.pause();
             return self.lock();
         }
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -129,9 +153,11 @@ impl Meeting {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     #[test]
     fn all_leave_with_the_sum_round_after_round() {
-        let meeting = Meeting::new(3, Timing::real());
+        let meeting = Meeting::new(3, LIMIT, Timing::real());
         std::thread::scope(|scope| {
             for worker in 0..3_u32 {
                 let meeting = &meeting;
@@ -153,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_broken_meeting_lets_nobody_wait() {
-        let meeting = Meeting::new(2, Timing::real());
+        let meeting = Meeting::new(2, LIMIT, Timing::real());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| meeting.meet(&mut [], |_| Ok(())));
             meeting.break_up(Error::WorkerLost("barrier"));
@@ -164,11 +190,40 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_worker_that_left() {
-        let meeting = Meeting::new(2, Timing::real());
+        let meeting = Meeting::new(2, LIMIT, Timing::real());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| meeting.meet(&mut [], |_| Ok(())));
             meeting.leave();
             assert!(matches!(waiting.join().expect("no panic"), Err(Error::WorkerLost(_))));
+        });
+    }
+
+    #[test]
+    fn who_waits_too_long_is_told_how_many_are_missing_and_what_sets_the_limit() {
+        let meeting = Meeting::new(3, Duration::from_millis(20), Timing::real());
+        std::thread::scope(|scope| {
+            let waiting = [0, 1].map(|_| scope.spawn(|| meeting.meet(&mut [], |_| Ok(()))));
+            for waiting in waiting {
+                let error = waiting.join().expect("no panic").expect_err("one never comes");
+                let said = error.to_string();
+                assert!(said.contains("of 3 workers") && said.contains("meeting_limit"), "{said}");
+            }
+        });
+        assert!(meeting.meet(&mut [], |_| Ok(())).is_err(), "the late one is told as well");
+    }
+
+    #[test]
+    fn workers_wait_for_the_act_of_the_last_one_beyond_their_own_limit() {
+        let meeting = Meeting::new(2, Duration::from_millis(20), Timing::real());
+        let act = |_: &mut [f64]| {
+            std::thread::sleep(Duration::from_millis(100));
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let both = [0, 1].map(|_| scope.spawn(|| meeting.meet(&mut [], act)));
+            for one in both {
+                one.join().expect("no panic").expect("nobody is missing");
+            }
         });
     }
 }

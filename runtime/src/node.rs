@@ -60,12 +60,12 @@ impl Node {
     }
 
     /// Joins the job that the environment describes (`STERNA_RANK`, .. as `sterna launch` sets them, or what torchrun, Open MPI,
-    /// PMI and Slurm set); without any it is a job of one node.
+    /// PMI and Slurm set); without any it is a job of one node. Limits are those of [`NodeConfig::with_env`].
     ///
     /// # Errors
     /// For settings that cannot work, and as [`Node::join`].
     pub fn from_env(config: NodeConfig) -> Result<Self> {
-        Self::join(config, FabricConfig::from_env()?)
+        Self::join(config.with_env()?, FabricConfig::from_env()?)
     }
 
     /// Joins a job.
@@ -114,12 +114,12 @@ impl Node {
         let plan = PinPlan::new(&topology, config.workers, local.0, local.1);
         let may_spin = plan.may_spin;
         let plan = if config.pin { plan } else { PinPlan::default() };
-        let meeting = Arc::new(Meeting::new(config.workers, timing.clone()));
+        let meeting = Arc::new(Meeting::new(config.workers, config.meeting_limit, timing.clone()));
         let stop = Arc::new(AtomicBool::new(false));
         let size = fabric.size();
         let remote = (size > 1).then(|| {
             let (meeting, stop) = (Arc::clone(&meeting), Arc::clone(&stop));
-            Remote::new(Arc::clone(&fabric), meeting, stop, config.update_bytes_max, timing.clone())
+            Remote::new(Arc::clone(&fabric), meeting, stop, &config, timing.clone())
         });
         let engine = match (&remote, timing) {
             (None, _) | (_, Timing::Simulated(_)) => None,

@@ -4,6 +4,7 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sterna::{
     Error, FabricConfig, Init, Node, NodeConfig, Optimizer, ProviderChoice, Rank, Table, TableSpec,
@@ -14,6 +15,17 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// Runs `body` on every node of a job.
 fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) + Sync) {
+    job_with(size, workers, choice, |config| config, body);
+}
+
+/// The same with other settings.
+fn job_with(
+    size: usize,
+    workers: usize,
+    choice: ProviderChoice,
+    settings: impl Fn(NodeConfig) -> NodeConfig + Sync,
+    body: impl Fn(Node) + Sync,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let mut listener = Some(listener);
@@ -22,10 +34,10 @@ fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) 
             let mut fabric = FabricConfig::new(rank, size, Some(&address), TOKEN);
             fabric.choice = choice;
             fabric.listener = listener.take();
-            let body = &body;
+            let (body, settings) = (&body, &settings);
             scope.spawn(move || {
                 let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
-                body(Node::join(config, fabric).expect("all nodes come"));
+                body(Node::join(settings(config), fabric).expect("all nodes come"));
             });
         }
     });
@@ -80,6 +92,36 @@ fn no_addition_is_lost_and_each_worker_sees_its_own() {
             });
             node.shutdown().expect("all end");
         });
+    });
+}
+
+#[test]
+fn sums_of_more_numbers_than_fit_a_record_take_several() {
+    job(3, 2, ProviderChoice::Shm, |node| {
+        workers(&node, |mut worker| {
+            for len in [4096, 4097, 20_000] {
+                let mut values: Vec<f64> = (0..len).map(f64::from).collect();
+                worker.all_reduce_sum(&mut values).expect("all come");
+                let wanted = (0..len).map(|value| 6.0 * f64::from(value));
+                assert!(values.into_iter().eq(wanted));
+            }
+        });
+        node.shutdown().expect("all end");
+    });
+}
+
+#[test]
+fn a_node_that_does_not_come_in_time_is_named_with_the_limit() {
+    let limits =
+        |config: NodeConfig| NodeConfig { meeting_limit: Duration::from_secs(1), ..config };
+    let absent = std::sync::Barrier::new(2);
+    job_with(2, 1, ProviderChoice::Shm, limits, |node| {
+        let mut worker = node.worker(0).expect("a worker");
+        if node.rank() == Rank(0) {
+            let error = worker.barrier().expect_err("rank 1 never comes").to_string();
+            assert!(error.contains("rank 1") && error.contains("STERNA_MEETING_LIMIT"), "{error}");
+        }
+        absent.wait();
     });
 }
 
@@ -198,7 +240,7 @@ fn a_request_to_stop_reaches_the_workers_of_all_nodes() {
         }
         workers(&node, |mut worker| {
             while !worker.stop_requested() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(1));
             }
             stopped.fetch_add(1, Ordering::SeqCst);
             worker.barrier().expect("all come");

@@ -103,7 +103,7 @@ pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
         return crate::launch::run_self(args.nodes, &arguments);
     }
     fabric.choice = ProviderChoice::parse(&args.fabric)?;
-    let node = Node::join(NodeConfig::with_workers(args.threads), fabric)?;
+    let node = Node::join(NodeConfig::with_workers(args.threads).with_env()?, fabric)?;
     if node.size() > 1 {
         anyhow::ensure!(args.threads == 1, "rows of other processes are measured by one thread");
         super::remote::run(args, &node)?;

@@ -141,7 +141,7 @@ pub(crate) fn run<T: Task>(
     }
     // The place for a policy: one more field of the node's settings, from one more option above.
     let config = NodeConfig { workers, seed: task.run().seed, ..NodeConfig::default() };
-    let node = Node::join(config, fabric)?;
+    let node = Node::join(config.with_env()?, fabric)?;
     if first {
         eprintln!("{}", node.describe());
         eprintln!("{nodes} x {workers} workers; memory of a node about {memory}");

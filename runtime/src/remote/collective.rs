@@ -2,22 +2,17 @@
 
 use std::time::Duration;
 
-use sterna_protocol::record::{Arena, Kind, Reduce, ReduceStep};
+use sterna_protocol::record::{Arena, Kind, REDUCE_MAX, Reduce, ReduceStep};
 use sterna_protocol::{Rank, TableId};
 use sterna_rdma::{RegionId, RegionToken};
 
 use super::{PeerChunks, Remote};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::table::Table;
 
 /// How long to sleep before looking again; whatever arrives ends the sleep.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Nodes compute between collective calls, some of them longer than others; this is for those that hang.
-const MEETING_LIMIT: Duration = Duration::from_secs(3600);
-
-/// Tables are made by all nodes at about the same time.
-const TABLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Who makes a collective call. Nodes make tables and reports while their workers meet, so each has rounds of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +66,17 @@ impl Reduction {
 }
 
 impl Remote {
-    /// Replaces `values` by their sum over all nodes; all nodes call it.
+    /// Replaces `values` by their sum over all nodes; all nodes call it. Many numbers take several rounds, as many as
+    /// fit a record in each.
     pub(crate) fn all_reduce(&self, callers: Callers, values: &mut [f64]) -> Result<()> {
+        let (first, rest) = values.split_at_mut(values.len().min(REDUCE_MAX));
+        self.reduce_part(callers, first)?;
+        rest.chunks_mut(REDUCE_MAX).try_for_each(|part| self.reduce_part(callers, part))
+    }
+
+    fn reduce_part(&self, callers: Callers, values: &mut [f64]) -> Result<()> {
         let (here, size) = (self.fabric.rank(), self.fabric.size());
-        let deadline = self.now() + MEETING_LIMIT;
+        let deadline = self.now() + self.meeting_limit;
         let round = {
             let mut engine = self.engine();
             let round = engine.reductions[callers as usize].round + 1;
@@ -125,8 +127,7 @@ impl Remote {
             if let Some(error) = fault {
                 return Err(error);
             }
-            fault =
-                self.await_peers("a meeting of all nodes", &missing, deadline, MEETING_LIMIT).err();
+            fault = self.await_peers("a meeting of all nodes", &missing, deadline).err();
         }
     }
 
@@ -137,7 +138,7 @@ impl Remote {
             if left.is_empty() {
                 return Ok(());
             }
-            self.await_peers("a meeting of all nodes", &left, deadline, MEETING_LIMIT)?;
+            self.await_peers("a meeting of all nodes", &left, deadline)?;
         }
     }
 
@@ -165,7 +166,7 @@ impl Remote {
                 }
             }
         }
-        let deadline = self.now() + TABLE_LIMIT;
+        let deadline = self.now() + self.meeting_limit;
         let mut fault = None;
         loop {
             let missing = match self.missing_chunks(spec, &peers, expected) {
@@ -182,7 +183,7 @@ impl Remote {
             if let Some(error) = fault {
                 return Err(error);
             }
-            fault = self.await_peers("creating a table", &missing, deadline, TABLE_LIMIT).err();
+            fault = self.await_peers("creating a table", &missing, deadline).err();
         }
         let mut engine = self.engine();
         let mut chunks = vec![Vec::new(); self.fabric.size()];
@@ -231,19 +232,17 @@ impl Remote {
         self.engine().tables.push(table);
     }
 
-    fn await_peers(
-        &self,
-        what: &str,
-        missing: &[Rank],
-        deadline: Duration,
-        limit: Duration,
-    ) -> Result<()> {
+    fn await_peers(&self, what: &str, missing: &[Rank], deadline: Duration) -> Result<()> {
         self.check_deaths()?;
         missing.iter().try_for_each(|&rank| self.check_peer(rank))?;
         if self.now() >= deadline {
             let names: Vec<String> = missing.iter().map(Rank::to_string).collect();
-            let (what, seconds) = (what.to_owned(), limit.as_secs());
-            return Err(Error::Timeout { what, seconds, waiting_for: names.join(", ") });
+            return Err(Error::Timeout {
+                what: what.to_owned(),
+                seconds: self.meeting_limit.as_secs(),
+                waiting_for: names.join(", "),
+                setting: config::MEETING_LIMIT,
+            });
         }
         self.help(PAUSE)
     }

@@ -19,6 +19,7 @@ use sterna_protocol::Rank;
 use sterna_rdma::{Fabric, FabricError, LostReason, RegionId};
 use sterna_store::{Budget, ForeignTable};
 
+use crate::config::{self, NodeConfig};
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
 use crate::pace::Timing;
@@ -33,9 +34,6 @@ pub(crate) use write::Unsettled;
 
 /// Keys of other homes that may have updates on their way at a time.
 const FOREIGN_KEYS_MAX: usize = 1 << 18;
-
-/// How long an access may wait for a peer that is neither answering nor gone.
-const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The regions in which peers keep the rows of one table, by rank, then chunk.
 #[derive(Debug, Default)]
@@ -59,6 +57,7 @@ pub(crate) struct Remote {
     pub(crate) foreign: ForeignTable<Held>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) wait_limit: Duration,
+    meeting_limit: Duration,
     engine: Mutex<Engine>,
     meeting: Arc<Meeting>,
     /// Why peers are lost, by rank.
@@ -78,14 +77,15 @@ impl Remote {
         fabric: Arc<dyn Fabric>,
         meeting: Arc<Meeting>,
         stop: Arc<AtomicBool>,
-        update_bytes_max: usize,
+        config: &NodeConfig,
         timing: Timing,
     ) -> Arc<Self> {
         let (rank, size) = (fabric.rank(), fabric.size());
         Arc::new(Self {
             foreign: ForeignTable::new(FOREIGN_KEYS_MAX, size),
-            budget: Budget::new(update_bytes_max),
-            wait_limit: WAIT_LIMIT,
+            budget: Budget::new(config.update_bytes_max),
+            wait_limit: config.wait_limit,
+            meeting_limit: config.meeting_limit,
             engine: Mutex::new(Engine::new(rank, size)),
             meeting,
             lost: RwLock::new(vec![None; size]),
@@ -158,7 +158,8 @@ impl Remote {
             }
         }
         let seconds = self.wait_limit.as_secs();
-        Error::Timeout { what: waiting.what.to_owned(), seconds, waiting_for }
+        let (what, setting) = (waiting.what.to_owned(), config::WAIT_LIMIT);
+        Error::Timeout { what, seconds, waiting_for, setting }
     }
 
     /// An error of the fabric, with the reason that this node knows for a lost peer.

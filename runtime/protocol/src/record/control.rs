@@ -15,8 +15,8 @@ use crate::record::{DecodeError, Header, Writer};
 
 /// The longest name of a table, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-/// The most numbers in one reduction.
-const REDUCE_MAX: usize = 4096;
+/// The most numbers in one Reduce.
+pub const REDUCE_MAX: usize = 4096;
 /// The longest reason for a stop, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
 

@@ -36,7 +36,9 @@ use crate::ids::TableId;
 pub use acquire::{Acquire, Acquires};
 pub use answer::{Answer, Nack, PlacedNack};
 pub use chunk::{Arena, Chunk};
-pub use control::{BarrierStep, ClockReport, Reduce, ReduceStep, Stop, TableDefinition};
+pub use control::{
+    BarrierStep, ClockReport, REDUCE_MAX, Reduce, ReduceStep, Stop, TableDefinition,
+};
 pub use grant::{Grant, Grants, Holders};
 pub use location::{Location, Locations};
 pub use refuse::{Refusal, Refusals};
