@@ -18,7 +18,7 @@ use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice, Table, TableSpec, W
 use super::floor::BareRows;
 
 /// Bytes of a slot's header; bare rows are as far apart as slots are.
-const HEADER_BYTES: usize = 16;
+pub(super) const HEADER_BYTES: usize = 16;
 
 /// Calls prepared in advance and used round and round.
 const CALLS: usize = 1024;
@@ -47,15 +47,15 @@ pub(crate) struct AccessArgs {
 
     /// Distinct keys of the wide working set; 0 for all of the table.
     #[arg(long, default_value_t = 0, value_name = "KEYS")]
-    wide: u64,
+    wide: usize,
 
     /// Distinct keys of the hot working set; 0 leaves it out.
     #[arg(long, default_value_t = 64, value_name = "KEYS")]
-    hot: u64,
+    hot: usize,
 
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    /// Threads that access rows at the same time.
+    #[arg(long, default_value_t = 1, value_name = "THREADS")]
+    pub(super) threads: usize,
 
     /// Measure rows of another process instead: start so many nodes on this host.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -72,6 +72,15 @@ pub(crate) struct AccessArgs {
     /// Write the figures as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// The working sets that are asked for, and how many of `rows` rows they have.
+    pub(super) fn sets(&self, rows: usize) -> impl Iterator<Item = (&'static str, usize)> + use<> {
+        let wide = if self.wide == 0 { rows } else { self.wide };
+        let sets = [("hot", self.hot.min(rows)), ("wide", wide.min(rows))];
+        sets.into_iter().filter(|&(_, keys)| keys > 0)
+    }
 }
 
 /// One line of the table.
@@ -93,7 +102,7 @@ struct Cell {
 
 /// Measures and prints.
 pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(args.threads > 0, "--threads must be at least 1");
+    anyhow::ensure!(!args.batch.contains(&0), "--batch: a call has at least one key");
     for &row_bytes in &args.row_bytes {
         anyhow::ensure!(row_bytes >= 4 && row_bytes.is_multiple_of(4), "rows are of 4-byte floats");
     }
@@ -105,7 +114,6 @@ pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
     fabric.choice = ProviderChoice::parse(&args.fabric)?;
     let node = Node::join(NodeConfig::with_workers(args.threads).with_env()?, fabric)?;
     if node.size() > 1 {
-        anyhow::ensure!(args.threads == 1, "rows of other processes are measured by one thread");
         super::remote::run(args, &node)?;
         node.shutdown()?;
         return Ok(ExitCode::SUCCESS);
@@ -137,11 +145,8 @@ pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
         let name = format!("rows-of-{row_bytes}");
         let table = node.create_table(TableSpec::new(name, rows as u64, dim))?;
         let bare = BareRows::new(rows, dim, stride)?;
-        let wide = if args.wide == 0 { rows as u64 } else { args.wide.min(rows as u64) };
-        for (set, keys) in [("hot", args.hot.min(rows as u64)), ("wide", wide)] {
-            if keys == 0 {
-                continue;
-            }
+        for (set, keys) in args.sets(rows) {
+            let keys = keys as u64;
             for &batch in &args.batch {
                 for push in [false, true] {
                     let cell = Measure { table: &table, bare: &bare, keys, batch, push, dim };

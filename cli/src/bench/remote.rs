@@ -1,168 +1,285 @@
-//! `sterna bench access --nodes N`: how fast rows of another process are read and updated.
+//! `sterna bench access --nodes N`: how fast rows of other processes are read and updated.
 //!
-//! One worker of rank 0 accesses rows of rank 1, which does nothing but hold them. Beside each pull stands a bare ping-pong over a blocking
-//! TCP connection between the same two processes, with as many bytes there and back, in alternating slices of one run.
+//! The workers of rank 0 access rows of the other ranks, which do nothing but hold them. Beside each pull stands a bare ping-pong over a
+//! blocking TCP connection to rank 1, one for each thread, with as many bytes there and back, in alternating slices of one run.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use sterna::{Node, Table, TableSpec, Worker};
 
-use super::access::{AccessArgs, histogram};
+use super::access::{AccessArgs, HEADER_BYTES, histogram};
 
-/// Keys of rank 1 that are used.
+/// Most keys of other ranks that the wide set has.
 const KEYS: usize = 1 << 16;
 
 /// Alternating slices of each side.
-const SLICES: usize = 5;
+const SLICES: u32 = 5;
 
 /// The longest wait for the other side of the ping-pong.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Measures from rank 0; the other ranks hold rows and answer.
 pub(super) fn run(args: &AccessArgs, node: &Node) -> anyhow::Result<()> {
-    let mut worker = node.worker(0)?;
-    worker.pin_thread();
-    let first = node.rank().index() == 0;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let mut port = [0.0];
+    let port = listener.local_addr()?.port();
     if node.rank().index() == 1 {
-        port[0] = f64::from(listener.local_addr()?.port());
-        std::thread::spawn(move || answer(&listener));
+        std::thread::spawn(move || answer_all(&listener));
     }
-    worker.all_reduce_sum(&mut port)?;
-    let mut echo = None;
-    if first {
+    if node.rank().index() == 0 {
         println!("{}", node.describe());
         println!(
-            "{:<5} {:>6} {:>5} {:>10} {:>10} {:>10} {:>10} {:>9} {:>7}",
-            "", "bytes", "keys", "p50 ns", "p99 ns", "max ns", "M rows/s", "TCP p50", "ratio"
+            "{:<5} {:<4} {:>6} {:>5} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7}",
+            "",
+            "set",
+            "bytes",
+            "keys",
+            "p50 ns",
+            "p99 ns",
+            "max ns",
+            "M rows/s",
+            "TCP p50",
+            "ratio"
         );
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a port")]
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port[0] as u16))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        echo = Some(stream);
     }
-    for &row_bytes in &args.row_bytes {
-        let dim = row_bytes / size_of::<f32>();
-        let rows = ((args.table_mib << 20) / (row_bytes + 16)).clamp(4096, args.rows_max.max(4096));
-        let table =
-            node.create_table(TableSpec::new(format!("rows-of-{row_bytes}"), rows as u64, dim))?;
-        if let Some(echo) = &mut echo {
-            let keys = keys_elsewhere(&mut worker, &table)?;
-            for &batch in &args.batch {
-                Cell { table: &table, keys: &keys, batch, row_bytes }.run(
-                    args,
-                    &mut worker,
-                    echo,
-                )?;
-            }
-        }
-        worker.barrier()?;
-    }
-    Ok(())
+    let shared = Shared { args, node, tables: Mutex::default(), outcomes: Mutex::default() };
+    let workers: Vec<Worker> =
+        (0..args.threads).map(|index| node.worker(index)).collect::<sterna::Result<_>>()?;
+    std::thread::scope(|scope| {
+        let run = |worker| Thread { shared: &shared, worker, echo: None }.run(port);
+        let threads: Vec<_> =
+            workers.into_iter().map(|worker| scope.spawn(move || run(worker))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })
 }
 
-/// Keys that are not at home at this node, in an order without order.
-fn keys_elsewhere(worker: &mut Worker, table: &Table) -> anyhow::Result<Vec<u64>> {
-    let mut row = vec![0.0; table.dim()];
-    let mut keys = Vec::new();
-    let stride = (0x9E37_79B9_7F4A_7C15_u64 % table.keys()) | 1;
-    let mut key = 0;
-    for _ in 0..table.keys() {
-        key = (key + stride) % table.keys();
-        if !worker.pull_if_local(table, key, &mut row)? {
-            keys.push(key);
+/// What the threads of a node have in common.
+struct Shared<'a> {
+    args: &'a AccessArgs,
+    node: &'a Node,
+    tables: Mutex<Vec<Table>>,
+    outcomes: Mutex<Vec<Outcome>>,
+}
+
+/// One worker, at rank 0 with a bare connection of its own. All threads of all ranks go through the same meetings, so that a failure of one
+/// ends all.
+struct Thread<'a> {
+    shared: &'a Shared<'a>,
+    worker: Worker,
+    echo: Option<TcpStream>,
+}
+
+impl Thread<'_> {
+    fn run(mut self, port: u16) -> anyhow::Result<()> {
+        let Shared { args, node, tables, .. } = self.shared;
+        self.worker.pin_thread();
+        let tells = node.rank().index() == 1 && self.worker.index() == 0;
+        let mut ports = [if tells { f64::from(port) } else { 0.0 }];
+        self.worker.all_reduce_sum(&mut ports)?;
+        if node.rank().index() == 0 {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a port")]
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[0] as u16))?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+            self.echo = Some(stream);
         }
-        if keys.len() == KEYS {
-            break;
+        for (index, &row_bytes) in args.row_bytes.iter().enumerate() {
+            if self.worker.index() == 0 {
+                let rows = (args.table_mib << 20) / (row_bytes + HEADER_BYTES);
+                let rows = rows.clamp(4096, args.rows_max.max(4096)) as u64;
+                let dim = row_bytes / size_of::<f32>();
+                let spec = TableSpec::new(format!("rows-of-{row_bytes}"), rows, dim);
+                lock(tables).push(node.create_table(spec)?);
+            }
+            self.worker.barrier()?;
+            let table = lock(tables)[index].clone();
+            let keys = if self.echo.is_some() { self.keys_elsewhere(&table)? } else { Vec::new() };
+            for (set, count) in args.sets(KEYS) {
+                for &batch in &args.batch {
+                    let keys = self.keys_of_thread(&keys, count, batch);
+                    self.cell(&Cell { set, table: &table, keys, batch, row_bytes })?;
+                }
+            }
         }
+        Ok(())
     }
-    anyhow::ensure!(!keys.is_empty(), "no row is at home elsewhere");
-    Ok(keys)
+
+    /// Keys that are not at home at this node, in an order without order.
+    fn keys_elsewhere(&mut self, table: &Table) -> anyhow::Result<Vec<u64>> {
+        let mut row = vec![0.0; table.dim()];
+        let mut keys = Vec::new();
+        let stride = (0x9E37_79B9_7F4A_7C15_u64 % table.keys()) | 1;
+        let mut key = 0;
+        for _ in 0..table.keys() {
+            key = (key + stride) % table.keys();
+            if !self.worker.pull_if_local(table, key, &mut row)? {
+                keys.push(key);
+            }
+            if keys.len() == KEYS {
+                break;
+            }
+        }
+        anyhow::ensure!(!keys.is_empty(), "no row is at home elsewhere");
+        Ok(keys)
+    }
+
+    /// The first `count` of `keys`, from a place of this thread's own on, as whole calls.
+    fn keys_of_thread(&self, keys: &[u64], count: usize, batch: usize) -> Vec<u64> {
+        let count = count.min(keys.len());
+        let turn = self.worker.index() * count / self.shared.args.threads;
+        let turned = keys[turn..count].iter().chain(&keys[..turn]);
+        turned.copied().cycle().take(count.next_multiple_of(batch)).collect()
+    }
+
+    /// Measures at rank 0, and prints what its threads found together.
+    fn cell(&mut self, cell: &Cell<'_>) -> anyhow::Result<()> {
+        let mut outcome = Outcome::default();
+        for _ in 0..SLICES {
+            self.worker.barrier()?;
+            if let Some(echo) = &mut self.echo {
+                let length = Duration::from_millis(self.shared.args.slice_ms);
+                cell.slices(length, &mut self.worker, echo, &mut outcome)?;
+            }
+        }
+        lock(&self.shared.outcomes).push(outcome);
+        self.worker.barrier()?;
+        if self.worker.index() == 0 {
+            let outcomes = std::mem::take(&mut *lock(&self.shared.outcomes));
+            if self.echo.is_some() {
+                cell.print(outcomes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one thread measured.
+#[derive(Default)]
+struct Outcome {
+    pull: Timed,
+    push: Timed,
+    bare: Timed,
+}
+
+/// Calls of one kind: the time of each, and of all together.
+struct Timed {
+    calls: Histogram<u64>,
+    total: Duration,
+}
+
+impl Default for Timed {
+    fn default() -> Self {
+        Self { calls: histogram(), total: Duration::ZERO }
+    }
 }
 
 struct Cell<'a> {
+    set: &'static str,
     table: &'a Table,
-    keys: &'a [u64],
+    keys: Vec<u64>,
     batch: usize,
     row_bytes: usize,
 }
 
 impl Cell<'_> {
-    fn run(
+    /// One slice of each kind.
+    fn slices(
         &self,
-        args: &AccessArgs,
+        length: Duration,
         worker: &mut Worker,
         echo: &mut TcpStream,
+        outcome: &mut Outcome,
     ) -> anyhow::Result<()> {
-        let slice = Duration::from_millis(args.slice_ms);
         let mut rows = vec![1.0; self.batch * self.table.dim()];
-        let mut times = [histogram(), histogram(), histogram()];
-        for _ in 0..SLICES {
-            let [pull, push, bare] = &mut times;
-            self.slice(slice, pull, |keys| worker.pull(self.table, keys, &mut rows))?;
-            self.slice(slice, push, |keys| worker.add(self.table, keys, &rows))?;
-            worker.flush()?;
-            let (there, back) = (8 * (1 + self.batch), self.batch * self.row_bytes);
-            let mut buffer = vec![0; there.max(back)];
-            let begun = Instant::now();
-            while begun.elapsed() < slice {
-                let started = Instant::now();
-                buffer[..4].copy_from_slice(&u32::try_from(there)?.to_le_bytes());
-                buffer[4..8].copy_from_slice(&u32::try_from(back)?.to_le_bytes());
-                echo.write_all(&buffer[..there]).context("the ping of the bare connection")?;
-                echo.read_exact(&mut buffer[..back]).context("the pong of the bare connection")?;
-                record(bare, started);
+        let mut calls = self.keys.chunks_exact(self.batch).cycle();
+        let mut next = || calls.next().expect("a cycle has no end");
+        outcome.pull.slice(length, || Ok(worker.pull(self.table, next(), &mut rows)?))?;
+        outcome.push.slice(length, || Ok(worker.add(self.table, next(), &rows)?))?;
+        // What is on its way counts with the pushes.
+        let started = Instant::now();
+        worker.flush()?;
+        outcome.push.total += started.elapsed();
+        let (there, back) = (8 * (1 + self.batch), self.batch * self.row_bytes);
+        let mut buffer = vec![0; there.max(back)];
+        let (ping, pong) =
+            (u32::try_from(there)?.to_le_bytes(), u32::try_from(back)?.to_le_bytes());
+        outcome.bare.slice(length, || {
+            buffer[..4].copy_from_slice(&ping);
+            buffer[4..8].copy_from_slice(&pong);
+            echo.write_all(&buffer[..there]).context("the ping of the bare connection")?;
+            echo.read_exact(&mut buffer[..back]).context("the pong of the bare connection")
+        })
+    }
+
+    fn print(&self, outcomes: Vec<Outcome>) -> anyhow::Result<()> {
+        let (mut pull, mut push, mut bare) = (Timed::default(), Timed::default(), Timed::default());
+        let mut rates = [0.0; 2];
+        for outcome in outcomes {
+            for (rate, timed) in rates.iter_mut().zip([&outcome.pull, &outcome.push]) {
+                *rate += timed.rows_per_second(self.batch);
             }
+            pull.calls.add(outcome.pull.calls)?;
+            push.calls.add(outcome.push.calls)?;
+            bare.calls.add(outcome.bare.calls)?;
         }
-        let [pull, push, bare] = &times;
-        #[allow(clippy::cast_precision_loss, reason = "a rate, a ratio")]
-        for (name, times) in [("pull", pull), ("push", push)] {
-            let (p50, limit) = (times.value_at_quantile(0.5), bare.value_at_quantile(0.5));
+        let limit = bare.calls.value_at_quantile(0.5);
+        for ((name, timed), rate) in
+            [("pull", &pull.calls), ("push", &push.calls)].into_iter().zip(rates)
+        {
+            let p50 = timed.value_at_quantile(0.5);
+            #[allow(clippy::cast_precision_loss, reason = "a ratio of times")]
+            let ratio = p50 as f64 / limit as f64;
             println!(
-                "{name:<5} {:>6} {:>5} {p50:>10} {:>10} {:>10} {:>10.3} {limit:>9} {:>7.2}",
+                "{name:<5} {:<4} {:>6} {:>5} {p50:>10} {:>10} {:>10} {:>9.3} {limit:>9} {ratio:>7.2}",
+                self.set,
                 self.row_bytes,
                 self.batch,
-                times.value_at_quantile(0.99),
-                times.max(),
-                self.batch as f64 * 1e3 / p50 as f64,
-                p50 as f64 / limit as f64
+                timed.value_at_quantile(0.99),
+                timed.max(),
+                rate / 1e6,
             );
         }
         Ok(())
     }
+}
 
-    /// Calls for a slice of time, each timed.
+impl Timed {
+    /// Calls for a slice of time.
     fn slice(
-        &self,
-        slice: Duration,
-        times: &mut Histogram<u64>,
-        mut call: impl FnMut(&[u64]) -> sterna::Result<()>,
+        &mut self,
+        length: Duration,
+        mut call: impl FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut calls = self.keys.chunks_exact(self.batch.min(self.keys.len())).cycle();
-        while begun.elapsed() < slice {
-            let keys = calls.next().expect("a cycle has no end");
+        while begun.elapsed() < length {
             let started = Instant::now();
-            call(keys)?;
-            record(times, started);
+            call()?;
+            let ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.calls.saturating_record(ns.max(1));
         }
+        self.total += begun.elapsed();
         Ok(())
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a rate")]
+    fn rows_per_second(&self, batch: usize) -> f64 {
+        (self.calls.len() * batch as u64) as f64 / self.total.as_secs_f64()
     }
 }
 
-fn record(times: &mut Histogram<u64>, started: Instant) {
-    times.saturating_record(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1));
+/// The other side of the ping-pongs, until the process ends.
+fn answer_all(listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || answer(stream));
+    }
 }
 
-/// The other side of the ping-pong, until the connection ends.
-fn answer(listener: &TcpListener) {
-    let Ok((mut stream, _)) = listener.accept() else { return };
+/// One ping-pong, until its connection ends.
+fn answer(mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let mut buffer = vec![0; 8];
     loop {
@@ -181,4 +298,9 @@ fn answer(listener: &TcpListener) {
             return;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A thread that panicked is reported when it is joined.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
