@@ -5,6 +5,7 @@
 //! see the manager through the public API of crate `sterna` alone. What all of them need is
 //! written once: reading files in [`data`], the training loop in [`task`].
 
+pub mod ctr;
 pub mod data;
 pub mod dense;
 pub mod kge;

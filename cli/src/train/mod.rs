@@ -1,5 +1,6 @@
 //! `sterna train`: one subcommand for each task.
 
+mod ctr;
 mod kge;
 mod progress;
 mod run;
@@ -15,6 +16,8 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Task {
+    /// Click-through prediction: logistic regression, FM, Wide&Deep, DeepFM, DCN-V2.
+    Ctr(Box<ctr::CtrArgs>),
     /// Knowledge graph embeddings: ComplEx and DistMult with shared sampled negatives.
     Kge(Box<kge::KgeArgs>),
 }
@@ -22,6 +25,7 @@ enum Task {
 /// Runs the task to its end.
 pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     match &args.task {
+        Task::Ctr(args) => ctr::run(args),
         Task::Kge(args) => kge::run(args),
     }
 }

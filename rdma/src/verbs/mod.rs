@@ -1,6 +1,6 @@
 //! RDMA devices: InfiniBand, RoCE, soft-RoCE.
 //!
-//! libibverbs is loaded at run time ([`sys`]); where it is missing, or there is no device, that is an
+//! libibverbs is loaded at run time (`sys`); where it is missing, or there is no device, that is an
 //! error value that says what to do. Above the foreign calls stand owned types without lifetimes, each
 //! holding what it was made from.
 

@@ -21,6 +21,9 @@ pub(crate) fn weighted(weights: &[f32], outputs: &[f32]) -> f64 {
 
 /// Compares `found` with the central differences of `loss` by each of `at`.
 ///
+/// Where a difference and the gradient do not agree, shorter differences decide: a kink (of a rectifier) gets out of
+/// their reach, a wrong gradient stays wrong.
+///
 /// # Panics
 /// If one is further off than 0.2 % of the gradient's largest entry, with the entry's index.
 pub(crate) fn assert_gradient(
@@ -29,24 +32,29 @@ pub(crate) fn assert_gradient(
     found: &[f32],
     mut loss: impl FnMut(&[f32]) -> f64,
 ) {
-    const DELTA: f32 = 1e-2;
+    const DELTAS: [f32; 3] = [1e-2, 2e-3, 4e-4];
     assert_eq!(at.len(), found.len(), "{name}");
     let mut moved = at.to_vec();
-    let expected: Vec<f64> = (0..at.len())
-        .map(|index| {
-            moved[index] = at[index] + DELTA;
-            let (above, right) = (loss(&moved), moved[index]);
-            moved[index] = at[index] - DELTA;
-            let (below, left) = (loss(&moved), moved[index]);
-            moved[index] = at[index];
-            (above - below) / (f64::from(right) - f64::from(left))
-        })
-        .collect();
+    let mut difference = |index: usize, delta: f32| {
+        moved[index] = at[index] + delta;
+        let (above, right) = (loss(&moved), moved[index]);
+        moved[index] = at[index] - delta;
+        let (below, left) = (loss(&moved), moved[index]);
+        moved[index] = at[index];
+        (above - below) / (f64::from(right) - f64::from(left))
+    };
+    let mut expected: Vec<f64> = (0..at.len()).map(|index| difference(index, DELTAS[0])).collect();
     let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
     assert!(largest > 1e-3, "{name}: a gradient of zeros tests nothing");
-    for (index, (expected, &found)) in expected.iter().zip(found).enumerate() {
+    for (index, (expected, &found)) in expected.iter_mut().zip(found).enumerate() {
+        let agree = |expected: f64| (expected - f64::from(found)).abs() < 2e-3 * largest;
+        for delta in &DELTAS[1..] {
+            if !agree(*expected) {
+                *expected = difference(index, *delta);
+            }
+        }
         assert!(
-            (expected - f64::from(found)).abs() < 2e-3 * largest,
+            agree(*expected),
             "{name}[{index}]: difference {expected}, gradient {found}, largest {largest}"
         );
     }

@@ -13,7 +13,9 @@ use std::ops::Range;
 
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use sterna::{Optimizer, Table, TableSpec, Worker};
+use sterna::{Optimizer, TableSpec};
+
+use crate::task::{Export, Parameters, TaskError};
 
 /// Floats of a row: few enough for many keys, which spread over nodes, and enough to copy fast.
 const WIDTH: usize = 64;
@@ -131,6 +133,12 @@ impl Layout {
         self.floats() / WIDTH
     }
 
+    /// Floats of the flat buffer that the optimizer steps, those before the statistics.
+    #[must_use]
+    pub fn trained_floats(&self) -> usize {
+        self.floats[0]
+    }
+
     /// Floats of the flat buffer, padding included.
     #[must_use]
     pub fn floats(&self) -> usize {
@@ -205,13 +213,33 @@ impl Layout {
         values
     }
 
-    /// Writes the values of the start to the table. One worker of the job calls it, before a barrier.
+    /// Writes the values of the start to the table of this number. One worker of the job calls it, before a barrier.
     ///
     /// # Errors
-    /// As [`Worker::set`].
-    pub fn start(&self, seed: u64, table: &Table, worker: &mut Worker) -> sterna::Result<()> {
-        let keys: Vec<u64> = (0..table.keys()).collect();
-        worker.set(table, &keys, &self.start_values(seed))
+    /// As [`Parameters::set`].
+    pub fn start(
+        &self,
+        seed: u64,
+        table: usize,
+        parameters: &mut Parameters<'_>,
+    ) -> sterna::Result<()> {
+        let keys: Vec<u64> = (0..self.rows() as u64).collect();
+        parameters.set(table, &keys, &self.start_values(seed))
+    }
+
+    /// Exports each part, trained or a statistic, under its own name; a vector as a matrix of one row.
+    ///
+    /// # Errors
+    /// Those of the parameter manager.
+    pub fn export(&self, table: usize, export: &mut Export<'_, '_>) -> Result<(), TaskError> {
+        let keys: Vec<u64> = (0..self.rows() as u64).collect();
+        let mut values = vec![0.0; self.floats()];
+        export.parameters().pull(table, &keys, &mut values)?;
+        for (part, range) in self.parts() {
+            let columns = part.shape.last().copied().unwrap_or(1);
+            export.values(&part.name, columns, values[range].to_vec());
+        }
+        Ok(())
     }
 }
 
@@ -245,24 +273,24 @@ impl DenseRows {
         &self.keys
     }
 
-    /// Takes the rows as they are now.
+    /// Takes the rows of the table of this number as they are now.
     ///
     /// # Errors
-    /// As [`Worker::pull`].
-    pub fn pull(&mut self, table: &Table, worker: &mut Worker) -> sterna::Result<()> {
-        worker.pull(table, &self.keys, &mut self.values)
+    /// As [`Parameters::pull`].
+    pub fn pull(&mut self, table: usize, parameters: &mut Parameters<'_>) -> sterna::Result<()> {
+        parameters.pull(table, &self.keys, &mut self.values)
     }
 
     /// Steps trained rows with their gradients, adds the moves of statistics, and clears both.
     ///
     /// # Errors
-    /// As [`Worker::push`].
-    pub fn push(&mut self, table: &Table, worker: &mut Worker) -> sterna::Result<()> {
+    /// As [`Parameters::push`].
+    pub fn push(&mut self, table: usize, parameters: &mut Parameters<'_>) -> sterna::Result<()> {
         let (trained, statistics) = self.keys.split_at(self.trained);
         let (gradients, moves) = self.gradients.split_at(self.trained * WIDTH);
-        worker.push(table, trained, gradients)?;
+        parameters.push(table, trained, gradients)?;
         if !statistics.is_empty() {
-            worker.add(table, statistics, moves)?;
+            parameters.add(table, statistics, moves)?;
         }
         self.gradients.fill(0.0);
         Ok(())
@@ -274,6 +302,7 @@ mod tests {
     use sterna::{Node, NodeConfig, Optimizer};
 
     use super::{DenseRows, Layout, Start, WIDTH};
+    use crate::task::Parameters;
 
     fn layout() -> (Layout, [super::PartId; 3]) {
         let mut layout = Layout::new();
@@ -312,17 +341,18 @@ mod tests {
         let (layout, [weight, mean, bias]) = layout();
         let node = Node::start(NodeConfig::with_workers(1)).unwrap();
         let table = node.create_table(layout.table("dense", Optimizer::sgd(0.5))).unwrap();
-        let mut worker = node.worker(0).unwrap();
+        let (mut worker, tables) = (node.worker(0).unwrap(), [table]);
+        let mut parameters = Parameters::new(&mut worker, &tables);
         let mut rows = DenseRows::new(&layout);
-        layout.start(1, &table, &mut worker).unwrap();
-        rows.pull(&table, &mut worker).unwrap();
+        layout.start(1, 0, &mut parameters).unwrap();
+        rows.pull(0, &mut parameters).unwrap();
         let before = layout.part(weight, &rows.values)[149];
         let (d_weight, d_bias) = layout.two_mut([weight, bias], &mut rows.gradients);
         (d_weight[149], d_bias[1]) = (1.0, 4.0);
         layout.part_mut(mean, &mut rows.gradients)[2] = 0.25;
-        rows.push(&table, &mut worker).unwrap();
+        rows.push(0, &mut parameters).unwrap();
         assert!(rows.gradients.iter().all(|&g| g == 0.0));
-        rows.pull(&table, &mut worker).unwrap();
+        rows.pull(0, &mut parameters).unwrap();
         assert_eq!(layout.part(weight, &rows.values)[149], before - 0.5);
         assert_eq!(layout.part(bias, &rows.values), [0.0, -2.0, 0.0]);
         assert_eq!(layout.part(mean, &rows.values), [1.0, 1.0, 1.25]);

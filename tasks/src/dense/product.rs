@@ -23,6 +23,11 @@ pub(crate) fn tn((m, n, k): Shape, a: &[f32], b: &[f32], c: &mut [f32]) {
     strided((m, n, k), (a, 1, m), (b, n, 1), c, false);
 }
 
+/// `c[m, n] += a[m, k] b[k, n]`
+pub(crate) fn nn_add((m, n, k): Shape, a: &[f32], b: &[f32], c: &mut [f32]) {
+    strided((m, n, k), (a, k, 1), (b, n, 1), c, true);
+}
+
 /// `c[m, n] += a[k, m]^T b[k, n]`
 pub(crate) fn tn_add((m, n, k): Shape, a: &[f32], b: &[f32], c: &mut [f32]) {
     strided((m, n, k), (a, 1, m), (b, n, 1), c, true);
@@ -63,7 +68,7 @@ fn strided((m, n, k): Shape, a: Factor<'_>, b: Factor<'_>, c: &mut [f32], add: b
 
 #[cfg(test)]
 mod tests {
-    use super::{nn, nt, tn, tn_add};
+    use super::{nn, nn_add, nt, tn, tn_add};
 
     #[test]
     fn the_forms_agree_with_the_definition() {
@@ -81,7 +86,8 @@ mod tests {
         c.fill(f32::NAN);
         tn((2, 2, 3), &a_transposed, &b, &mut c);
         assert_eq!(c, expected);
+        nn_add((2, 2, 3), &a, &b, &mut c);
         tn_add((2, 2, 3), &a_transposed, &b, &mut c);
-        assert_eq!(c, expected.map(|value| 2.0 * value));
+        assert_eq!(c, expected.map(|value| 3.0 * value));
     }
 }

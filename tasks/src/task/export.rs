@@ -22,13 +22,22 @@ pub struct Export<'a, 'w> {
     parameters: &'a mut Parameters<'w>,
 }
 
-/// Columns of a table under a name.
+/// A matrix under a name.
 #[derive(Debug)]
 struct Matrix {
     name: String,
-    table: usize,
-    rows: Range<u64>,
-    columns: Range<usize>,
+    rows: u64,
+    columns: usize,
+    source: Source,
+}
+
+/// Where the values of a matrix come from.
+#[derive(Debug)]
+enum Source {
+    /// Rows and columns of a table, pulled when they are written.
+    Table(usize, Range<u64>, Range<usize>),
+    /// Values, row by row.
+    Values(Vec<f32>),
 }
 
 impl<'a, 'w> Export<'a, 'w> {
@@ -46,14 +55,14 @@ impl<'a, 'w> Export<'a, 'w> {
         if matches!(format, ExportFormat::Npy | ExportFormat::Both) {
             for matrix in &matrices {
                 export.file(&format!("{}.npy", matrix.name), |file, parameters| {
-                    npy::write_header(file, matrix.row_count(), matrix.columns.len())?;
+                    npy::write_header(file, matrix.rows, matrix.columns)?;
                     matrix.write_rows(file, parameters)
                 })?;
             }
         }
         if matches!(format, ExportFormat::Safetensors | ExportFormat::Both) {
             export.file("model.safetensors", |file, parameters| {
-                let shape = |m: &Matrix| (m.name.clone(), [m.row_count(), m.columns.len() as u64]);
+                let shape = |m: &Matrix| (m.name.clone(), [m.rows, m.columns as u64]);
                 safetensors::write_header(file, matrices.iter().map(shape))?;
                 matrices.iter().try_for_each(|matrix| matrix.write_rows(file, parameters))
             })?;
@@ -76,7 +85,24 @@ impl<'a, 'w> Export<'a, 'w> {
         rows: Range<u64>,
         columns: Range<usize>,
     ) {
-        self.matrices.push(Matrix { name: name.into(), table, rows, columns });
+        let (name, count, width) = (name.into(), rows.end - rows.start, columns.len());
+        let source = Source::Table(table, rows, columns);
+        self.matrices.push(Matrix { name, rows: count, columns: width, source });
+    }
+
+    /// These values, row by row, as a matrix of so many columns.
+    ///
+    /// # Panics
+    /// If they are not whole rows.
+    pub fn values(&mut self, name: impl Into<String>, columns: usize, values: Vec<f32>) {
+        assert_eq!(values.len() % columns, 0, "whole rows of {columns} values");
+        let (name, rows) = (name.into(), (values.len() / columns) as u64);
+        self.matrices.push(Matrix { name, rows, columns, source: Source::Values(values) });
+    }
+
+    /// The tables of the task.
+    pub fn parameters(&mut self) -> &mut Parameters<'w> {
+        self.parameters
     }
 
     /// The names of a matrix's rows, as `NAME.tsv`.
@@ -113,25 +139,25 @@ impl<'a, 'w> Export<'a, 'w> {
 }
 
 impl Matrix {
-    fn row_count(&self) -> u64 {
-        self.rows.end - self.rows.start
-    }
-
     fn write_rows(&self, file: &mut impl Write, parameters: &mut Parameters<'_>) -> io::Result<()> {
-        let dim = parameters.table(self.table).dim();
+        let (table, rows, columns) = match &self.source {
+            Source::Values(values) => return npy::write_rows(file, values),
+            Source::Table(table, rows, columns) => (*table, rows, columns),
+        };
+        let dim = parameters.table(table).dim();
         let mut values = Vec::new();
         let mut part = Vec::new();
         let step = usize::try_from(ROWS_PER_PULL).expect("a small number");
-        for first in self.rows.clone().step_by(step) {
-            let keys: Vec<u64> = (first..self.rows.end.min(first + ROWS_PER_PULL)).collect();
+        for first in rows.clone().step_by(step) {
+            let keys: Vec<u64> = (first..rows.end.min(first + ROWS_PER_PULL)).collect();
             values.resize(keys.len() * dim, 0.0);
-            parameters.pull(self.table, &keys, &mut values).map_err(io::Error::other)?;
-            if self.columns.len() == dim {
+            parameters.pull(table, &keys, &mut values).map_err(io::Error::other)?;
+            if columns.len() == dim {
                 npy::write_rows(file, &values)?;
                 continue;
             }
             part.clear();
-            part.extend(values.chunks_exact(dim).flat_map(|row| &row[self.columns.clone()]));
+            part.extend(values.chunks_exact(dim).flat_map(|row| &row[columns.clone()]));
             npy::write_rows(file, &part)?;
         }
         Ok(())

@@ -1,0 +1,258 @@
+//! Settings of a click-through training, and the recipes that are its defaults.
+
+use serde::{Deserialize, Serialize};
+use sterna::Optimizer;
+
+use super::interaction::RowParts;
+use crate::task::{RunConfig, TaskError};
+
+/// Which model predicts the clicks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// Logistic regression.
+    Lr,
+    /// Factorisation machine (Rendle 2010).
+    Fm,
+    /// Wide & Deep (Cheng et al. 2016).
+    WideDeep,
+    /// `DeepFM` (Guo et al. 2017).
+    #[serde(rename = "deepfm")]
+    DeepFm,
+    /// Deep & Cross Network, version 2 (Wang et al. 2021), cross and tower side by side.
+    #[serde(rename = "dcn-v2")]
+    DcnV2,
+}
+
+impl ModelKind {
+    /// All models.
+    pub const ALL: [Self; 5] = [Self::Lr, Self::Fm, Self::WideDeep, Self::DeepFm, Self::DcnV2];
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lr => "lr",
+            Self::Fm => "fm",
+            Self::WideDeep => "wide-deep",
+            Self::DeepFm => "deepfm",
+            Self::DcnV2 => "dcn-v2",
+        }
+    }
+
+    /// Whether it has a tower, and so needs the same fields in every example.
+    #[must_use]
+    pub const fn is_deep(self) -> bool {
+        matches!(self, Self::WideDeep | Self::DeepFm | Self::DcnV2)
+    }
+}
+
+/// How gradients change the rows of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowOptimizer {
+    /// Adagrad with an accumulator per value.
+    Adagrad,
+    /// Adagrad with one accumulator per row: less memory, quality close to it.
+    RowAdagrad,
+    /// Adam.
+    Adam,
+    /// Plain gradient descent.
+    Sgd,
+}
+
+impl RowOptimizer {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Adagrad, Self::RowAdagrad, Self::Adam, Self::Sgd];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Adagrad => "adagrad",
+            Self::RowAdagrad => "row-adagrad",
+            Self::Adam => "adam",
+            Self::Sgd => "sgd",
+        }
+    }
+
+    pub(super) const fn optimizer(self, rate: f32) -> Optimizer {
+        match self {
+            Self::Adagrad => Optimizer::adagrad(rate),
+            Self::RowAdagrad => Optimizer::row_adagrad(rate),
+            Self::Adam => Optimizer::adam(rate),
+            Self::Sgd => Optimizer::sgd(rate),
+        }
+    }
+}
+
+/// All settings of a training. Start from [`CtrConfig::of`] and change what differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CtrConfig {
+    /// The model.
+    pub model: ModelKind,
+    /// Dimension of embeddings; logistic regression has none.
+    pub dim: usize,
+    /// Outputs of the tower's hidden layers.
+    pub hidden: Vec<usize>,
+    /// Layers of the cross network.
+    pub cross_layers: usize,
+    /// Whether hidden layers normalise over the batch.
+    pub batch_norm: bool,
+    /// Probability of dropping an output of a hidden layer while training.
+    pub dropout: f32,
+    /// How gradients change the rows of features.
+    pub optimizer: RowOptimizer,
+    /// Learning rate of the rows of features.
+    pub learning_rate: f32,
+    /// Learning rate of dense parameters, by Adam; a model without a tower steps its bias as it does rows.
+    pub dense_learning_rate: f32,
+    /// Weight of the squares of a row's values, added once per batch for each row that the batch uses.
+    pub l2: f32,
+    /// Standard deviation of embeddings at the start.
+    pub init_std: f32,
+    /// Examples in a batch of one worker.
+    pub batch: usize,
+    /// Whether training is steered by the log loss and not by AUC.
+    pub by_log_loss: bool,
+    /// The settings that all tasks have.
+    #[serde(flatten)]
+    pub run: RunConfig,
+}
+
+impl CtrConfig {
+    /// The recipe of a model. They were found on Frappe (202,027 examples of 10 fields, 5,382 features); the mean loss of
+    /// a batch is what is stepped by, so L2 and learning rates go with the batch size.
+    #[must_use]
+    pub fn of(model: ModelKind) -> Self {
+        let run = RunConfig { epochs: 40, patience: 3, keep_best: true, ..RunConfig::default() };
+        let deep = Self {
+            model,
+            dim: 16,
+            hidden: vec![128, 64],
+            cross_layers: 2,
+            batch_norm: true,
+            dropout: 0.3,
+            optimizer: RowOptimizer::Adagrad,
+            learning_rate: 0.1,
+            dense_learning_rate: 1e-3,
+            l2: 2e-4,
+            init_std: 0.1,
+            batch: 1024,
+            by_log_loss: false,
+            run,
+        };
+        match model {
+            ModelKind::Lr => Self {
+                l2: 3e-5,
+                by_log_loss: true,
+                run: RunConfig { patience: 5, ..deep.run.clone() },
+                ..deep
+            },
+            ModelKind::Fm => Self { l2: 0.0, init_std: 0.01, ..deep },
+            ModelKind::DeepFm => Self { batch_norm: false, ..deep },
+            ModelKind::WideDeep | ModelKind::DcnV2 => deep,
+        }
+    }
+
+    /// Refuses settings that cannot work, by name.
+    ///
+    /// # Errors
+    /// [`TaskError::Setting`] for the first one that is out of range.
+    pub fn check(&self) -> Result<(), TaskError> {
+        const LAYERS_MAX: usize = 64;
+        self.run.check()?;
+        if self.dim == 0 && self.model != ModelKind::Lr {
+            return Err(TaskError::setting("dim", &self.dim, "must be at least 1"));
+        }
+        if self.batch == 0 {
+            return Err(TaskError::setting("batch", &self.batch, "must be at least 1"));
+        }
+        if self.model.is_deep() {
+            let reason = "needs 1 to 64 layers of at least one output";
+            if !(1..=LAYERS_MAX).contains(&self.hidden.len()) || self.hidden.contains(&0) {
+                return Err(TaskError::setting("hidden", &format!("{:?}", self.hidden), reason));
+            }
+            if self.model == ModelKind::DcnV2 && !(1..=LAYERS_MAX).contains(&self.cross_layers) {
+                return Err(TaskError::setting(
+                    "cross_layers",
+                    &self.cross_layers,
+                    "must be 1 to 64",
+                ));
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(TaskError::setting("dropout", &self.dropout, "must be in 0..1"));
+        }
+        let amounts = [
+            ("learning_rate", self.learning_rate, f32::MIN_POSITIVE),
+            ("dense_learning_rate", self.dense_learning_rate, f32::MIN_POSITIVE),
+            ("l2", self.l2, 0.0),
+            ("init_std", self.init_std, 0.0),
+        ];
+        for (name, value, least) in amounts {
+            if !(value.is_finite() && value >= least) {
+                let reason = "must be a finite number, not negative";
+                return Err(TaskError::setting(name, &value, reason));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) const fn row_parts(&self) -> RowParts {
+        RowParts {
+            dim: if matches!(self.model, ModelKind::Lr) { 0 } else { self.dim },
+            linear: !matches!(self.model, ModelKind::DcnV2),
+            pairs: matches!(self.model, ModelKind::Fm | ModelKind::DeepFm),
+        }
+    }
+
+    pub(super) const fn dense_optimizer(&self) -> Optimizer {
+        if self.model.is_deep() {
+            Optimizer::adam(self.dense_learning_rate)
+        } else {
+            self.optimizer.optimizer(self.learning_rate)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CtrConfig, ModelKind};
+    use crate::task::TaskError;
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        type Change = fn(&mut CtrConfig);
+        let cases: [(&str, Change); 7] = [
+            ("dim", |c| c.dim = 0),
+            ("batch", |c| c.batch = 0),
+            ("hidden", |c| c.hidden = vec![64, 0]),
+            ("cross_layers", |c| c.cross_layers = 0),
+            ("dropout", |c| c.dropout = 1.0),
+            ("learning_rate", |c| c.learning_rate = 0.0),
+            ("l2", |c| c.l2 = f32::NAN),
+        ];
+        for model in ModelKind::ALL {
+            assert!(CtrConfig::of(model).check().is_ok());
+        }
+        for (expected, change) in cases {
+            let mut config = CtrConfig::of(ModelKind::DcnV2);
+            change(&mut config);
+            let Err(TaskError::Setting { name, .. }) = config.check() else {
+                panic!("{expected} passed");
+            };
+            assert_eq!(name, expected);
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_serialised_settings() {
+        for model in ModelKind::ALL {
+            assert_eq!(serde_json::json!(model), model.name());
+        }
+        for optimizer in super::RowOptimizer::ALL {
+            assert_eq!(serde_json::json!(optimizer), optimizer.name());
+        }
+    }
+}
