@@ -5,7 +5,7 @@
 
 use sterna::{Node, NodeConfig, Stopper};
 use sterna_tasks::kge::data::wn18rr;
-use sterna_tasks::kge::{Kge, KgeConfig};
+use sterna_tasks::kge::{Kge, KgeConfig, ModelKind};
 use sterna_tasks::task::{EpochEnd, Progress, train};
 
 struct FiveEpochs {
@@ -29,7 +29,7 @@ fn five_of_thirty_epochs_reach_a_validation_mrr_of_0_44() {
     let config = NodeConfig { seed: 1, pin: false, ..NodeConfig::with_workers(2) };
     let node = Node::start(config).unwrap();
     let mut progress = FiveEpochs { stopper: node.stopper(), valid_mrr: 0.0 };
-    let task = Kge::new(wn18rr::graph().unwrap(), KgeConfig::wn18rr()).unwrap();
+    let task = Kge::new(wn18rr::graph().unwrap(), KgeConfig::wn18rr(ModelKind::ComplEx)).unwrap();
     let report = train(&node, &task, &mut progress).unwrap();
     assert!(report.stopped);
     assert!(progress.valid_mrr > 0.44, "{}", progress.valid_mrr);

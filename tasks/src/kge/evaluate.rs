@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use super::model::Side;
+use super::score::Scorer;
 use super::step::backward_side;
-use super::{KgeConfig, ModelKind, Triple, product};
+use super::{KgeConfig, ModelKind, Triple};
 
 /// Queries of a product: few enough for the scores to stay in cache.
 const QUERIES: usize = 128;
@@ -89,7 +90,7 @@ struct Asked<'a> {
     not_lower: u32,
 }
 
-/// The rows of a batch of triples, each `batch x row length`.
+/// The rows of a batch of triples, each `batch x` the length of a row of its table.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchRows<'a> {
     /// Rows of the heads.
@@ -108,8 +109,12 @@ pub struct Ranker<'a> {
     model: ModelKind,
     backward: Side,
     row_len: usize,
+    relation_len: usize,
     filter: &'a Filter,
     arch: Arch,
+    scorer: Scorer,
+    /// The operator of the relation at hand.
+    operator: Vec<f32>,
     queries: Vec<f32>,
     asked: Vec<Asked<'a>>,
     /// [`QUERIES`] x [`ENTITIES`].
@@ -126,8 +131,11 @@ impl<'a> Ranker<'a> {
             model: config.model,
             backward: backward_side(config.reciprocal),
             row_len: config.model.row_len(config.dim),
+            relation_len: config.model.relation_len(config.dim),
             filter,
             arch: Arch::new(),
+            scorer: Scorer::new(config.model.form()),
+            operator: vec![0.0; config.model.operator_len(config.dim)],
             queries: Vec::new(),
             asked: Vec::new(),
             scores: vec![0.0; QUERIES * ENTITIES],
@@ -155,6 +163,8 @@ impl<'a> Ranker<'a> {
                 asked,
                 relations,
                 row_len: len,
+                relation_len: self.relation_len,
+                operator: &mut self.operator,
                 queries,
             });
             let blocks = queries.chunks(QUERIES * len).zip(targets.chunks(QUERIES * len));
@@ -162,7 +172,8 @@ impl<'a> Ranker<'a> {
             for (queries, targets) in blocks {
                 let queries = filled(queries, QUERIES * len, &mut self.filled_queries);
                 let targets = filled(targets, ENTITIES * len, &mut self.filled_entities);
-                product::nt((QUERIES, ENTITIES, len), queries, targets, &mut self.scores);
+                let shape = (QUERIES, ENTITIES, len);
+                self.scorer.scores(shape, queries, targets, &mut self.scores);
                 own_scores.extend(self.scores.iter().step_by(ENTITIES + 1));
             }
             for (&triple, score) in batch.iter().zip(own_scores) {
@@ -186,7 +197,7 @@ impl<'a> Ranker<'a> {
         let blocks = self.queries.chunks(QUERIES * len);
         for (queries, asked) in blocks.zip(self.asked.chunks_mut(QUERIES)) {
             let queries = filled(queries, QUERIES * len, &mut self.filled_queries);
-            product::nt((QUERIES, ENTITIES, len), queries, rows, &mut self.scores);
+            self.scorer.scores((QUERIES, ENTITIES, len), queries, rows, &mut self.scores);
             self.arch.dispatch(Meet { asked, first, scores: &self.scores, count });
         }
     }
@@ -221,6 +232,8 @@ struct MakeQueries<'b> {
     asked: &'b [f32],
     relations: &'b [f32],
     row_len: usize,
+    relation_len: usize,
+    operator: &'b mut [f32],
     queries: &'b mut [f32],
 }
 
@@ -230,9 +243,15 @@ impl WithSimd for MakeQueries<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let len = self.row_len;
-        let rows = self.asked.chunks_exact(len).zip(self.relations.chunks_exact(len));
+        let relations = self.relations.chunks_exact(self.relation_len);
+        let rows = self.asked.chunks_exact(len).zip(relations);
         for (query, (x, r)) in self.queries.chunks_exact_mut(len).zip(rows) {
-            self.model.query(self.side, x, r, query);
+            if self.model.has_operator() {
+                self.model.operator(r, self.operator);
+                self.model.query(self.side, x, self.operator, query);
+            } else {
+                self.model.query(self.side, x, r, query);
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Ranks triples with all workers of the job together.
 
+use std::ops::Range;
+
 use super::evaluate::{BatchRows, ENTITIES, Quality, Ranker, Tally};
-use super::step::backward_row;
+use super::step::keys_of_row;
 use super::{ENTITY, Kge, RELATION, Triple};
 use crate::task::{Parameters, Share, TaskError};
 
@@ -35,24 +37,21 @@ impl Kge {
         parameters: &mut Parameters<'_>,
         triples: &[Triple],
     ) -> Result<Tally, TaskError> {
-        let len = parameters.table(ENTITY).dim();
         let mut ranker = Ranker::new(&self.config, &self.filter);
         let mut keys = Vec::new();
         let mut buffers = [const { Vec::new() }; 4];
         for batch in triples.chunks(TRIPLES_PER_PULL) {
-            let relations = self.graph.relations.len();
-            let backward = |t: &Triple| backward_row(&self.config, relations, t.relation);
             let [heads, tails, forwards, backwards] = &mut buffers;
-            let mut pull = |table, rows: &mut Vec<f32>, key: &dyn Fn(&Triple) -> u64| {
+            let mut pull = |table, rows: &mut Vec<f32>, of: &dyn Fn(&Triple) -> Range<u64>| {
                 keys.clear();
-                keys.extend(batch.iter().map(key));
-                rows.resize(keys.len() * len, 0.0);
+                keys.extend(batch.iter().flat_map(of));
+                rows.resize(keys.len() * parameters.table(table).dim(), 0.0);
                 parameters.pull(table, &keys, rows)
             };
-            pull(ENTITY, heads, &|t| u64::from(t.head))?;
-            pull(ENTITY, tails, &|t| u64::from(t.tail))?;
-            pull(RELATION, forwards, &|t| u64::from(t.relation))?;
-            pull(RELATION, backwards, &|t| u64::from(backward(t)))?;
+            pull(ENTITY, heads, &|t| keys_of_row(t.head.into(), 1))?;
+            pull(ENTITY, tails, &|t| keys_of_row(t.tail.into(), 1))?;
+            pull(RELATION, forwards, &|t| self.relation_keys(t)[0].clone())?;
+            pull(RELATION, backwards, &|t| self.relation_keys(t)[1].clone())?;
             let rows = BatchRows { heads, tails, forward: forwards, backward: backwards };
             ranker.ask(batch, rows);
         }
@@ -61,7 +60,7 @@ impl Kge {
         for first in (0..entities).step_by(ENTITIES) {
             keys.clear();
             keys.extend(first..entities.min(first + ENTITIES as u64));
-            rows.resize(keys.len() * len, 0.0);
+            rows.resize(keys.len() * parameters.table(ENTITY).dim(), 0.0);
             parameters.pull(ENTITY, &keys, rows)?;
             ranker.meet(u32::try_from(first).expect("entities are u32"), rows);
         }

@@ -1,12 +1,14 @@
 //! Knowledge graph embeddings as a task: what a batch is, and what its step does.
 
+use std::ops::Range;
+
 use rand::Rng;
 use serde_json::Value;
-use sterna::{Init, Optimizer, TableSpec};
+use sterna::TableSpec;
 
 use super::filter::Filter;
-use super::step::{Step, backward_row, relation_rows};
-use super::{Graph, KgeConfig, Triple};
+use super::step::{Step, backward_row, keys_of_row};
+use super::{Graph, KgeConfig, ModelKind, Triple, tables};
 use crate::task::{
     Description, Digest, Export, Goal, Loss, Moment, Parameters, Part, Quality, RunConfig, Share,
     Split, Task, TaskError, settings_of,
@@ -19,6 +21,8 @@ pub const RELATION: usize = 1;
 
 /// The stream of a batch's pool.
 const POOL: u64 = 2;
+/// The stream of what a batch's dropout drops.
+const DROPOUT: u64 = 3;
 
 /// Training on a graph.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub struct Kge {
 pub struct Batch {
     triples: Vec<Triple>,
     pool: Vec<u32>,
+    dropout_seed: u64,
 }
 
 impl Kge {
@@ -64,6 +69,13 @@ impl Kge {
 
     fn entities(&self) -> u32 {
         u32::try_from(self.graph.entities.len()).expect("entities are u32")
+    }
+
+    /// The keys of the relation rows that a triple's tail query and its head query read.
+    pub(super) fn relation_keys(&self, triple: &Triple) -> [Range<u64>; 2] {
+        let parts = self.config.model.relation_parts(self.config.dim);
+        let backward = backward_row(&self.config, self.graph.relations.len(), triple.relation);
+        [triple.relation, backward].map(|row| keys_of_row(u64::from(row), parts))
     }
 
     /// The learning rate: from the start's, straight down to 0 at the end.
@@ -109,15 +121,7 @@ impl Task for Kge {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        let config = &self.config;
-        let row_len = config.model.row_len(config.dim);
-        let table = |name, keys: usize| {
-            TableSpec::new(name, keys as u64, row_len)
-                .optimizer(Optimizer::adagrad(config.learning_rate))
-                .init(Init::Normal { std: config.init_std })
-        };
-        let relations = relation_rows(config, self.graph.relations.len());
-        vec![table("entity", self.graph.entities.len()), table("relation", relations)]
+        tables::specs(&self.graph, &self.config).into()
     }
 
     fn data_bytes(&self) -> u64 {
@@ -143,18 +147,22 @@ impl Task for Kge {
         batch.triples.clear();
         let triples = part.examples.iter().map(|&number| self.graph.train[number as usize]);
         batch.triples.extend(triples);
+        batch.dropout_seed = part.random(DROPOUT).random();
         let (mut random, entities) = (part.random(POOL), self.entities());
-        batch.pool.resize(self.config.negatives, 0);
-        batch.pool.fill_with(|| random.random_range(0..entities));
+        batch.pool.clear();
+        if self.config.one_vs_all {
+            batch.pool.extend(0..entities);
+        } else {
+            batch.pool.resize(self.config.negatives, 0);
+            batch.pool.fill_with(|| random.random_range(0..entities));
+        }
     }
 
     fn keys(&self, batch: &Batch, keys: &mut [Vec<u64>]) {
         keys[ENTITY].extend(batch.pool.iter().copied().map(u64::from));
-        let relations = self.graph.relations.len();
         for triple in &batch.triples {
             keys[ENTITY].extend([triple.head, triple.tail].map(u64::from));
-            let backward = backward_row(&self.config, relations, triple.relation);
-            keys[RELATION].extend([triple.relation, backward].map(u64::from));
+            keys[RELATION].extend(self.relation_keys(triple).into_iter().flatten());
         }
     }
 
@@ -165,7 +173,7 @@ impl Task for Kge {
         moment: Moment,
         parameters: &mut Parameters<'_>,
     ) -> Result<Loss, TaskError> {
-        step.plan(&batch.triples, &batch.pool);
+        step.plan(&batch.triples, &batch.pool, batch.dropout_seed);
         let (keys, rows) = step.entities.pull_into();
         parameters.pull(ENTITY, keys, rows)?;
         let (keys, rows) = step.relations.pull_into();
@@ -202,10 +210,17 @@ impl Task for Kge {
         Ok(self.rank(parameters, triples, share)?.into())
     }
 
-    /// Entities and relations with their names. A ComplEx row is its real parts, then its imaginary
-    /// parts. With reciprocal relations, row `R + r` belongs to the inverse of relation `r` of `R`.
+    /// Entities and relations with their names. A complex row is its real parts, then its imaginary
+    /// parts; row `r * d + i` of RESCAL's relations is row `i` of matrix `r`. With reciprocal
+    /// relations, row `R + r` belongs to the inverse of relation `r` of `R`.
     fn export(&self, export: &mut Export<'_, '_>) -> Result<(), TaskError> {
-        export.all_tables();
+        let [entity, relation] = tables::specs(&self.graph, &self.config);
+        let columns = match self.config.model {
+            ModelKind::Rescal => self.config.dim,
+            model => model.relation_len(self.config.dim),
+        };
+        export.reshaped("entity", ENTITY, 0..entity.keys(), entity.dim());
+        export.reshaped("relation", RELATION, 0..relation.keys(), columns);
         export.names("entity", self.graph.entities.names())?;
         export.names("relation", self.graph.relations.names())
     }

@@ -90,6 +90,25 @@ impl<'a, 'w> Export<'a, 'w> {
         self.matrices.push(Matrix { name, rows: count, columns: width, source });
     }
 
+    /// All values of these keys, written as rows of `columns` values: for rows of a model that lie
+    /// under several keys, or several under one.
+    ///
+    /// # Panics
+    /// If that many columns do not divide the values.
+    pub fn reshaped(
+        &mut self,
+        name: impl Into<String>,
+        table: usize,
+        keys: Range<u64>,
+        columns: usize,
+    ) {
+        let dim = self.parameters.table(table).dim();
+        let (values, width) = ((keys.end - keys.start) * dim as u64, columns as u64);
+        assert!(values.is_multiple_of(width), "{values} values are no rows of {columns}");
+        let source = Source::Table(table, keys, 0..dim);
+        self.matrices.push(Matrix { name: name.into(), rows: values / width, columns, source });
+    }
+
     /// These values, row by row, as a matrix of so many columns.
     ///
     /// # Panics

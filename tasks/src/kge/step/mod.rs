@@ -1,27 +1,41 @@
 //! One training step: from a batch of triples to one gradient per row.
 //!
 //! The distinct rows of the pool lie first in the gathered rows, so they are the pool's matrix `M`
-//! as they are, and their gradients are the product's result as it is. With the queries `Q`,
-//! targets `Y`, and the softmax weights `P`, `p0` of [`super::loss`], three matrix products do
-//! almost all of the work:
+//! as they are, and their gradients are the block's result as it is. With the queries `Q` and
+//! targets `Y`, a step is
 //!
 //! ```text
-//! scores  B = Q M^T                2B x N
-//! dQ        = P M + (p0 - 1) Y     2B x D
-//! dM        = P^T Q                 N x D
+//! queries      Q = f(entities asked, relations)             2B x D
+//! scores       a_i = score(q_i, y_i),  B = score(Q, M)      2B, 2B x N
+//! loss         dL/da, dL/dB                                 by query
+//! gradients    dQ, dM of the block;  dQ, dY of the pairs    2B x D, N x D
+//! rows         dQ back to entities asked and relations
 //! ```
+//!
+//! For models with dot products the block is three matrix products, which do almost all of the
+//! work. RESCAL's queries and their gradients are products too, one for each relation of the batch:
+//! that is why the batch is sorted by relation.
 //!
 //! The gradients of all uses of a row are summed, and divided by the batch's size.
 //! Buffers are kept from step to step; nothing is allocated once they have grown.
 
+mod asked;
+mod dropout;
+mod operators;
 mod rows;
 
 use pulp::{Arch, Simd, WithSimd};
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::loss::{correction, sampled_softmax};
-use super::model::{Side, add_scaled, dot};
-use super::{KgeConfig, ModelKind, Triple, product};
+use super::loss::Loss;
+use super::model::{Side, l2};
+use super::score::{Form, Scorer};
+use super::{KgeConfig, ModelKind, Regularizer, Triple};
+use asked::Asked;
+use operators::Operators;
 pub use rows::Rows;
+pub(super) use rows::keys_of_row;
 
 /// The places of a triple's rows, and which rows its two queries read.
 #[derive(Clone, Copy, Debug)]
@@ -34,15 +48,24 @@ struct Places {
     backward: u32,
 }
 
+/// What a query is made of and looks for: places of rows.
+#[derive(Clone, Copy, Debug)]
+struct Query {
+    side: Side,
+    asked: u32,
+    relation: u32,
+    target: u32,
+}
+
 /// Computes steps; one per worker.
 #[derive(Debug)]
 pub struct Step {
     model: ModelKind,
+    form: Form,
     row_len: usize,
     reciprocal: bool,
     relation_count: u32,
-    entity_count: usize,
-    correct: bool,
+    regularizer: Regularizer,
     lambda_entity: f32,
     lambda_relation: f32,
     arch: Arch,
@@ -55,13 +78,17 @@ pub struct Step {
     places: Vec<Places>,
     /// How often each distinct pool entity was drawn.
     draws: Vec<u32>,
-    offsets: Vec<f32>,
+    asked: Asked,
+    operators: Operators,
+    scorer: Scorer,
+    loss: Loss,
     /// `2B x D`: the tail queries, then the head queries.
     queries: Vec<f32>,
-    /// `2B x N`: scores, then softmax weights.
+    /// `2B x N`: scores, then their gradients.
     scores: Vec<f32>,
     /// `2B x D`.
     query_gradients: Vec<f32>,
+    /// `2B`: scores of the targets, then their gradients.
     positives: Vec<f32>,
 }
 
@@ -69,22 +96,30 @@ impl Step {
     /// For graphs with this many entities and relations.
     #[must_use]
     pub fn new(config: &KgeConfig, entities: usize, relations: usize) -> Self {
-        let row_len = config.model.row_len(config.dim);
+        let (model, dim) = (config.model, config.dim);
+        let row_len = model.row_len(dim);
         Self {
-            model: config.model,
+            model,
+            form: model.form(),
             row_len,
             reciprocal: config.reciprocal,
             relation_count: u32::try_from(relations).expect("numbers of relations are u32"),
-            entity_count: entities,
-            correct: config.correction,
+            regularizer: config.regularizer,
             lambda_entity: config.lambda_entity,
             lambda_relation: config.lambda_relation,
             arch: Arch::new(),
-            entities: Rows::new(entities, row_len),
-            relations: Rows::new(relation_rows(config, relations), row_len),
+            entities: Rows::new(entities, row_len, 1),
+            relations: Rows::new(
+                relation_rows(config, relations),
+                model.relation_len(dim),
+                model.relation_parts(dim),
+            ),
             places: Vec::new(),
             draws: Vec::new(),
-            offsets: Vec::new(),
+            asked: Asked::new(model, row_len, config.dropout_entity),
+            operators: Operators::new(model, dim, config.dropout_relation),
+            scorer: Scorer::new(model.form()),
+            loss: Loss::new(config, entities),
             queries: Vec::new(),
             scores: Vec::new(),
             query_gradients: Vec::new(),
@@ -95,11 +130,12 @@ impl Step {
     /// Takes a batch and its pool; then [`Self::entities`] and [`Self::relations`] say which rows
     /// to pull.
     ///
-    /// `pool` may name an entity more than once: it counts as often.
+    /// `pool` may name an entity more than once: it counts as often. `seed` decides what dropout
+    /// drops.
     ///
     /// # Panics
     /// If the batch or pool is empty, or a number is not of the graph.
-    pub fn plan(&mut self, batch: &[Triple], pool: &[u32]) {
+    pub fn plan(&mut self, batch: &[Triple], pool: &[u32], seed: u64) {
         assert!(!batch.is_empty() && !pool.is_empty(), "a step needs triples and a pool");
         self.entities.clear();
         self.relations.clear();
@@ -122,14 +158,16 @@ impl Step {
             let (head, tail) = (self.entities.place(triple.head), self.entities.place(triple.tail));
             self.places.push(Places { head, tail, forward, backward });
         }
+        // Stable, so that the same batch gives the same sums.
+        self.places.sort_by_key(|places| places.forward);
         self.entities.lay_out();
         self.relations.lay_out();
 
-        let correction = if self.correct { correction(self.entity_count, pool.len()) } else { 0.0 };
-        self.offsets.clear();
-        #[expect(clippy::cast_precision_loss, reason = "draws of one entity are few")]
-        self.offsets.extend(self.draws.iter().map(|&draws| correction + (draws as f32).ln()));
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let queries = 2 * batch.len();
+        self.asked.plan(queries, &mut random);
+        self.operators.plan(self.relations.count(), &mut random);
+        self.loss.prepare(&self.draws);
         self.queries.resize(queries * self.row_len, 0.0);
         self.query_gradients.resize(queries * self.row_len, 0.0);
         self.scores.resize(queries * self.draws.len(), 0.0);
@@ -141,97 +179,153 @@ impl Step {
     /// Returns the sum of the queries' losses, two queries a triple, without the regulariser.
     pub fn gradients(&mut self) -> f64 {
         let arch = self.arch;
-        let (queries, pool, row_len) = (self.positives.len(), self.draws.len(), self.row_len);
+        let shape = (self.positives.len(), self.draws.len(), self.row_len);
 
+        self.operators.prepare(&mut self.relations);
+        if self.asked.gathers() {
+            arch.dispatch(GatherAsked(self));
+        }
+        if self.model == ModelKind::Rescal {
+            self.rescal_queries();
+        }
         arch.dispatch(MakeQueries(self));
-        let candidates = self.entities.head(pool);
-        product::nt((queries, pool, row_len), &self.queries, candidates, &mut self.scores);
-        let loss = arch.dispatch(Softmax(self));
-        let candidates = self.entities.head(pool);
-        product::nn((queries, row_len, pool), &self.scores, candidates, &mut self.query_gradients);
-        let gradients = self.entities.start_gradients(pool);
-        product::tn((pool, row_len, queries), &self.scores, &self.queries, gradients);
-        self.relations.start_gradients(0);
+        let candidates = self.entities.head(shape.1);
+        self.scorer.scores(shape, &self.queries, candidates, &mut self.scores);
+        let loss = arch.dispatch(Losses(self));
+        let (candidates, gradients) = self.entities.start_gradients(shape.1);
+        self.scorer.gradients(
+            shape,
+            [&self.queries, candidates],
+            &mut self.scores,
+            [&mut self.query_gradients, gradients],
+        );
         arch.dispatch(Scatter(self));
+        if self.model == ModelKind::Rescal {
+            self.rescal_gradients();
+        }
+        if self.asked.gathers() {
+            arch.dispatch(ReturnAsked(self));
+        }
+        self.operators.finish(&mut self.relations);
         loss
     }
 
-    /// Fills the queries and the scores of their targets.
+    /// The query with this number: first all tail queries, then all head queries.
+    #[inline(always)]
+    fn query(&self, number: usize) -> Query {
+        query(&self.places, self.reciprocal, number)
+    }
+
+    /// Fills the queries, if that is not done yet, and the scores of their targets.
     #[inline(always)]
     fn make_queries(&mut self) {
-        let (tails, heads) = self.queries.split_at_mut(self.places.len() * self.row_len);
-        let (of_tails, of_heads) = self.positives.split_at_mut(self.places.len());
-        let tails = tails.chunks_exact_mut(self.row_len).zip(of_tails);
-        let heads = heads.chunks_exact_mut(self.row_len).zip(of_heads);
-        let backward = backward_side(self.reciprocal);
-        for ((places, tail), head) in self.places.iter().zip(tails).zip(heads) {
-            let (h, t) = (self.entities.row(places.head), self.entities.row(places.tail));
-            self.model.query(Side::Tail, h, self.relations.row(places.forward), tail.0);
-            *tail.1 = dot(tail.0, t);
-            self.model.query(backward, t, self.relations.row(places.backward), head.0);
-            *head.1 = dot(head.0, h);
+        let len = self.row_len;
+        for number in 0..self.positives.len() {
+            let Query { side, asked, relation, target } = self.query(number);
+            let q = &mut self.queries[number * len..][..len];
+            if self.model != ModelKind::Rescal {
+                let x = self.asked.row(&self.entities, number, asked);
+                let r = self.operators.of(&self.relations, relation);
+                self.model.query(side, x, r, q);
+            }
+            self.positives[number] = self.form.pair(q, self.entities.row(target));
         }
     }
 
-    /// Turns scores into softmax weights, positive scores into their gradients; sums the losses.
+    /// Turns scores, those of the targets too, into their gradients; sums the losses.
     #[inline(always)]
-    fn softmax(&mut self) -> f64 {
+    fn losses(&mut self) -> f64 {
         let pool = self.draws.len();
-        let targets = self.places.iter().map(|p| p.tail).chain(self.places.iter().map(|p| p.head));
-        let scores = self.scores.chunks_exact_mut(pool).zip(&mut self.positives);
         #[expect(clippy::cast_precision_loss, reason = "batches are small")]
         let scale = 1.0 / self.places.len() as f32;
         let mut sum = 0.0;
-        for (target, (scores, positive)) in targets.zip(scores) {
-            let target = Some(target as usize).filter(|&place| place < pool);
-            let (loss, slope) = sampled_softmax(*positive, scores, &self.offsets, target, scale);
-            *positive = slope;
+        for (number, scores) in self.scores.chunks_exact_mut(pool).enumerate() {
+            let target = query(&self.places, self.reciprocal, number).target as usize;
+            let target = Some(target).filter(|&place| place < pool);
+            let positive = self.positives[number];
+            let (loss, slope) = self.loss.of_query(positive, scores, target, scale);
+            self.positives[number] = slope;
             sum += f64::from(loss);
         }
         sum
     }
 
-    /// Carries the queries' gradients to the rows they were made of, and adds the regulariser.
+    /// Adds the gradients of the targets' scores and of the regulariser; carries the queries'
+    /// gradients to what they were made of, but for what [`Self::rescal_gradients`] does.
     #[inline(always)]
     fn scatter(&mut self) {
-        let (model, batch, len) = (self.model, self.places.len(), self.row_len);
-        let backward = backward_side(self.reciprocal);
+        let (model, len) = (self.model, self.row_len);
         #[expect(clippy::cast_precision_loss, reason = "batches are small")]
-        let scale = 1.0 / batch as f32;
-        let (weight_entity, weight_relation) =
-            (scale * self.lambda_entity, scale * self.lambda_relation);
-        for (index, places) in self.places.iter().enumerate() {
-            let sides = [
-                (Side::Tail, index, places.head, places.tail, places.forward),
-                (backward, index + batch, places.tail, places.head, places.backward),
-            ];
-            for (side, query, asked, target, relation) in sides {
-                let range = query * len..(query + 1) * len;
-                let slope = self.positives[query];
-                let (row, gradient) = self.entities.row_and_gradient(target);
-                add_scaled(slope, &self.queries[range.clone()], gradient);
-                let query_gradient = &mut self.query_gradients[range];
-                add_scaled(slope, row, query_gradient);
-                model.n3(row, weight_entity, gradient);
-                let (x, dx) = self.entities.row_and_gradient(asked);
-                let (r, dr) = self.relations.row_and_gradient(relation);
-                model.query_gradient(side, x, r, query_gradient, dx, dr);
+        let scale = 1.0 / self.places.len() as f32;
+        let (of_entity, of_relation) = (scale * self.lambda_entity, scale * self.lambda_relation);
+        for number in 0..self.positives.len() {
+            let Query { side, asked, relation, target } = self.query(number);
+            let range = number * len..(number + 1) * len;
+            let (q, dq) = (&self.queries[range.clone()], &mut self.query_gradients[range]);
+            let (y, dy) = self.entities.row_and_gradient(target);
+            self.form.pair_gradient(q, y, self.positives[number], dq, dy);
+            match self.regularizer {
+                Regularizer::None => {}
+                Regularizer::N3 => {
+                    model.n3(y, of_entity, dy);
+                }
+                Regularizer::L2 => {
+                    l2(y, of_entity, dy);
+                }
+                Regularizer::Dura => {
+                    l2(y, of_entity, dy);
+                    l2(q, of_relation, dq);
+                }
             }
-            let (r, dr) = self.relations.row_and_gradient(places.forward);
-            model.n3(r, weight_relation, dr);
-            if self.reciprocal {
-                let (r, dr) = self.relations.row_and_gradient(places.backward);
-                model.n3(r, weight_relation, dr);
+            if model != ModelKind::Rescal {
+                let (x, dx) = self.asked.row_and_gradient(&mut self.entities, number, asked);
+                let (r, dr) = self.operators.with_gradient(&mut self.relations, relation);
+                model.query_gradient(side, x, r, dq, dx, dr);
+            }
+            // Once a triple, if its two queries read the same row.
+            if model.regularizes_relations() && (self.reciprocal || number < self.places.len()) {
+                let (r, dr) = self.relations.row_and_gradient(relation);
+                match self.regularizer {
+                    Regularizer::N3 => {
+                        model.n3(r, of_relation, dr);
+                    }
+                    Regularizer::L2 => {
+                        l2(r, of_relation, dr);
+                    }
+                    Regularizer::None | Regularizer::Dura => {}
+                }
             }
         }
     }
 }
 
+#[inline(always)]
+fn query(places: &[Places], reciprocal: bool, number: usize) -> Query {
+    if let Some(places) = places.get(number) {
+        let &Places { head, tail, forward, .. } = places;
+        return Query { side: Side::Tail, asked: head, relation: forward, target: tail };
+    }
+    let Places { head, tail, backward, .. } = places[number - places.len()];
+    let side = backward_side(reciprocal);
+    Query { side, asked: tail, relation: backward, target: head }
+}
+
 // The element-wise parts, compiled once for each instruction set that the machine may have. They
 // are types because a closure's body would not be inlined into the code that is compiled so.
+struct GatherAsked<'a>(&'a mut Step);
 struct MakeQueries<'a>(&'a mut Step);
-struct Softmax<'a>(&'a mut Step);
+struct Losses<'a>(&'a mut Step);
 struct Scatter<'a>(&'a mut Step);
+struct ReturnAsked<'a>(&'a mut Step);
+
+impl WithSimd for GatherAsked<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.gather_asked();
+    }
+}
 
 impl WithSimd for MakeQueries<'_> {
     type Output = ();
@@ -242,12 +336,12 @@ impl WithSimd for MakeQueries<'_> {
     }
 }
 
-impl WithSimd for Softmax<'_> {
+impl WithSimd for Losses<'_> {
     type Output = f64;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> f64 {
-        self.0.softmax()
+        self.0.losses()
     }
 }
 
@@ -260,13 +354,22 @@ impl WithSimd for Scatter<'_> {
     }
 }
 
-/// Rows of the relation table: two a relation if it has a reciprocal.
+impl WithSimd for ReturnAsked<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.return_asked();
+    }
+}
+
+/// Rows of relations: two a relation if it has a reciprocal.
 #[must_use]
 pub const fn relation_rows(config: &KgeConfig, relations: usize) -> usize {
     if config.reciprocal { 2 * relations } else { relations }
 }
 
-/// The row of the relation table that the head query of `relation` reads.
+/// The row that the head query of `relation` reads.
 pub(super) fn backward_row(config: &KgeConfig, relations: usize, relation: u32) -> u32 {
     if config.reciprocal {
         relation + u32::try_from(relations).expect("numbers of relations are u32")

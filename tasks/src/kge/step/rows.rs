@@ -1,31 +1,36 @@
 //! The distinct rows that a step touches, side by side in memory.
 
-/// Marks a key without a place.
+/// Marks a row without a place.
 const NOWHERE: u32 = u32::MAX;
 
-/// Distinct keys of one table with their rows and gradients, in the same order.
+/// Distinct rows of one table with their gradients, in the same order.
+///
+/// A row may be too long for one key of the table: then it lies in a number of *parts*, each under
+/// a key of its own, `row * parts` and those that follow.
 ///
 /// Buffers grow to the largest step seen and stay: a step allocates nothing.
 #[derive(Debug)]
 pub struct Rows {
     row_len: usize,
+    parts: usize,
     keys: Vec<u64>,
     values: Vec<f32>,
     gradients: Vec<f32>,
-    /// Place of each key of the table in `keys`, or [`NOWHERE`].
+    /// Place of each row among those of the step, or [`NOWHERE`].
     places: Vec<u32>,
 }
 
 impl Rows {
-    /// For a table with keys `0..keys` and `row_len` floats a row.
+    /// For rows `0..rows` of `row_len` floats, each under `parts` keys.
     #[must_use]
-    pub fn new(keys: usize, row_len: usize) -> Self {
+    pub fn new(rows: usize, row_len: usize, parts: usize) -> Self {
         Self {
             row_len,
+            parts,
             keys: Vec::new(),
             values: Vec::new(),
             gradients: Vec::new(),
-            places: vec![NOWHERE; keys],
+            places: vec![NOWHERE; rows],
         }
     }
 
@@ -47,27 +52,43 @@ impl Rows {
     }
 
     pub(super) fn clear(&mut self) {
-        for key in self.keys.drain(..) {
-            // Keys were indices when they came in.
-            self.places[usize::try_from(key).expect("key fits")] = NOWHERE;
+        for key in self.keys.iter().step_by(self.parts) {
+            // Rows were indices when they came in.
+            self.places[usize::try_from(*key).expect("key fits") / self.parts] = NOWHERE;
         }
+        self.keys.clear();
     }
 
-    /// The place of `key`, a new one at the end if it had none.
-    pub(super) fn place(&mut self, key: u32) -> u32 {
-        let place = &mut self.places[key as usize];
+    /// The place of row number `row`, a new one at the end if it had none.
+    pub(super) fn place(&mut self, row: u32) -> u32 {
+        let place = &mut self.places[row as usize];
         if *place == NOWHERE {
-            *place = u32::try_from(self.keys.len()).expect("fewer places than keys");
-            self.keys.push(u64::from(key));
+            *place = u32::try_from(self.keys.len() / self.parts).expect("fewer places than rows");
+            self.keys.extend(keys_of_row(u64::from(row), self.parts));
         }
         *place
     }
 
-    /// Makes room for the rows of all keys; to be called when all have a place.
+    /// How many rows have a place.
+    pub(super) fn count(&self) -> usize {
+        self.keys.len() / self.parts
+    }
+
+    /// Makes room for all rows; to be called when all have a place.
     pub(super) fn lay_out(&mut self) {
-        let len = self.keys.len() * self.row_len;
+        let len = self.count() * self.row_len;
         self.values.resize(len, 0.0);
         self.gradients.resize(len, 0.0);
+    }
+
+    /// All rows, in the order of their keys.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All gradients, in the order of their keys.
+    pub(super) fn gradients_mut(&mut self) -> &mut [f32] {
+        &mut self.gradients
     }
 
     /// The first `count` rows.
@@ -88,10 +109,17 @@ impl Rows {
         (&self.values[start..][..self.row_len], &mut self.gradients[start..][..self.row_len])
     }
 
-    /// Sets the gradients to zero but for the first `count` rows; returns those for writing.
-    pub(super) fn start_gradients(&mut self, count: usize) -> &mut [f32] {
+    /// Sets the gradients to zero but for the first `count` rows; returns those rows, and their
+    /// gradients for writing.
+    pub(super) fn start_gradients(&mut self, count: usize) -> (&[f32], &mut [f32]) {
         let (head, rest) = self.gradients.split_at_mut(count * self.row_len);
         rest.fill(0.0);
-        head
+        (&self.values[..count * self.row_len], head)
     }
+}
+
+/// The keys under which a row lies that is stored in so many parts.
+pub(in crate::kge) fn keys_of_row(row: u64, parts: usize) -> std::ops::Range<u64> {
+    let parts = parts as u64;
+    row * parts..(row + 1) * parts
 }

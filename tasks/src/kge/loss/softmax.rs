@@ -14,6 +14,8 @@
 //! number added: the sum is the same, and each candidate is a distinct row.
 //! Other true answers in the pool stay in, as they do in a softmax over all entities.
 
+use super::arithmetic::{LANES, blocks, exp};
+
 /// `ln((n-1)/N)`: what to add to the score of an entity drawn once into a pool of `drawn`.
 #[must_use]
 pub fn correction(entities: usize, drawn: usize) -> f32 {
@@ -64,71 +66,15 @@ pub fn sampled_softmax(
     (total.ln() + max - positive, -others * share)
 }
 
-const LANES: usize = 16;
-
-/// Visits all scores in blocks of [`LANES`], so that the compiler can use vector registers.
-#[inline(always)]
-fn blocks(scores: &mut [f32], offsets: &[f32], mut visit: impl FnMut(usize, &mut f32, f32)) {
-    let whole = scores.len() - scores.len() % LANES;
-    let (scores, scores_rest) = scores.split_at_mut(whole);
-    let (offsets, offsets_rest) = offsets.split_at(whole);
-    for (scores, offsets) in scores.chunks_exact_mut(LANES).zip(offsets.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            visit(lane, &mut scores[lane], offsets[lane]);
-        }
-    }
-    for (lane, (score, &offset)) in scores_rest.iter_mut().zip(offsets_rest).enumerate() {
-        visit(lane, score, offset);
-    }
-}
-
-/// `e^x` for `x <= 0`, to about 2 units in the last place; 0 below -87.
-///
-/// Cody and Waite: `x = k ln 2 + r`, a polynomial for `e^r`, and `2^k` put together from its bits.
-/// Straight-line code, so that a loop over it becomes vector code.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding it leaves the nearest integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    // Not `max`, which would turn a NaN into a number: it must show in the loss.
-    let clamped = if x < -87.0 { -87.0 } else { x };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let k = shifted - ROUND;
-    let r = clamped - k * LN_2_HIGH - k * LN_2_LOW;
-    let p = 1.987_569_2e-4 * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    let value = (p * r * r + r + 1.0) * power;
-    if x < -87.0 { 0.0 } else { value }
-}
-
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, and f64 kept as f32")]
 mod tests {
-    use super::{correction, exp, sampled_softmax};
+    use super::{correction, sampled_softmax};
 
     /// The loss as the module states it, in `f64`, with the pool written out draw by draw.
     fn plain_loss(positive: f64, drawn: &[f64], correction: f64) -> f64 {
         let sum: f64 = drawn.iter().map(|b| (b + correction).exp()).sum();
         (positive.exp() + sum).ln() - positive
-    }
-
-    #[test]
-    fn the_exponential_is_within_three_units_in_the_last_place() {
-        for step in 0..1_000_000_u32 {
-            let x = -87.0 * (step as f32 / 1_000_000.0);
-            let exact = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - exact).abs() / exact;
-            assert!(error < 3.0 * f64::from(f32::EPSILON), "exp({x}) is off by {error}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(-88.0), 0.0);
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
     }
 
     #[test]

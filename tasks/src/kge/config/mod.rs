@@ -1,30 +1,13 @@
-//! Settings of a training run, and the recipes that were found to work per data set.
+//! Settings of a training run.
+
+mod kinds;
+mod recipes;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, data::wn18rr};
+use super::loss::LossKind;
 use crate::task::{RunConfig, TaskError};
-
-/// Which model scores the triples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModelKind {
-    /// Trouillon et al. 2016: `Re <h, r, conj(t)>` over complex rows. Asymmetric relations too.
-    ComplEx,
-    /// Yang et al. 2015: `<h, r, t>` over real rows. Symmetric in head and tail.
-    DistMult,
-}
-
-impl ModelKind {
-    /// The name in reports: `complex` or `distmult`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ComplEx => "complex",
-            Self::DistMult => "distmult",
-        }
-    }
-}
+pub use kinds::{ModelKind, OptimizerKind, Regularizer};
 
 /// All settings of a run. Start from [`KgeConfig::for_graph`] and change what differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,12 +25,28 @@ pub struct KgeConfig {
     pub batch: usize,
     /// Entities drawn per step, shared by all queries of the batch.
     pub negatives: usize,
-    /// Adagrad's learning rate at the start. It falls linearly to 0 at the end.
+    /// The loss of a query's scores.
+    pub loss: LossKind,
+    /// What logistic losses add to scores; distances are compared with it.
+    pub margin: f32,
+    /// How sharply the self-adversarial loss picks the negatives that score high.
+    pub temperature: f32,
+    /// Whether all entities are candidates of every query, in place of a pool. One node only.
+    pub one_vs_all: bool,
+    /// How gradients change rows.
+    pub optimizer: OptimizerKind,
+    /// The learning rate at the start. It falls linearly to 0 at the end.
     pub learning_rate: f32,
-    /// Weight of the N3 regulariser on the entity rows of a triple.
+    /// The regulariser.
+    pub regularizer: Regularizer,
+    /// Its weight on the entity rows of a triple.
     pub lambda_entity: f32,
-    /// Weight of the N3 regulariser on its relation rows.
+    /// Its weight on its relation rows, or on its queries.
     pub lambda_relation: f32,
+    /// Share of the values of an entity's row that a query does not see; drawn for each query.
+    pub dropout_entity: f32,
+    /// Share of the values of a relation's row that a step does not see; drawn for each step.
+    pub dropout_relation: f32,
     /// Standard deviation of the initial rows.
     pub init_std: f32,
     /// Whether pool scores get `ln((n-1)/N)`, so that the pool stands for all entities.
@@ -60,42 +59,6 @@ pub struct KgeConfig {
 const TRIPLES_PER_ROUND: usize = 1024;
 
 impl KgeConfig {
-    /// The best recipe known for the graph's data set, or plain defaults for an unknown one.
-    #[must_use]
-    pub fn for_graph(graph: &Graph) -> Self {
-        let counts = graph.counts();
-        if graph.name.eq_ignore_ascii_case(wn18rr::NAME) {
-            Self::wn18rr()
-        } else if (counts.entities, counts.relations, counts.train) == (14_541, 237, 272_115) {
-            // By its counts and not its folder's name, which people spell in many ways.
-            Self::fb15k_237()
-        } else {
-            Self::default()
-        }
-    }
-
-    /// ComplEx on WN18RR: filtered test MRR 0.46 in minutes.
-    #[must_use]
-    pub fn wn18rr() -> Self {
-        Self::default()
-    }
-
-    /// ComplEx on FB15k-237: filtered test MRR 0.345 in minutes.
-    #[must_use]
-    pub fn fb15k_237() -> Self {
-        Self {
-            dim: 200,
-            reciprocal: true,
-            run: RunConfig { epochs: 22, ..Self::default().run },
-            batch: 1024,
-            lambda_entity: 0.1,
-            lambda_relation: 0.05,
-            init_std: 0.001,
-            valid_max: 3_000,
-            ..Self::default()
-        }
-    }
-
     /// Refuses settings that cannot work, by name.
     ///
     /// # Errors
@@ -112,11 +75,24 @@ impl KgeConfig {
             ("lambda_entity", self.lambda_entity, 0.0),
             ("lambda_relation", self.lambda_relation, 0.0),
             ("init_std", self.init_std, f32::MIN_POSITIVE),
+            ("margin", self.margin, 0.0),
+            ("temperature", self.temperature, 0.0),
         ];
         for (name, value, least) in amounts {
             if !(value.is_finite() && value >= least) {
                 return Err(setting(name, &value, "must be a finite number, not negative"));
             }
+        }
+        let shares =
+            [("dropout_entity", self.dropout_entity), ("dropout_relation", self.dropout_relation)];
+        for (name, value) in shares {
+            if !(0.0..1.0).contains(&value) {
+                return Err(setting(name, &value, "must be at least 0 and less than 1"));
+            }
+        }
+        if self.model == ModelKind::RotatE && self.dropout_relation > 0.0 {
+            let reason = "rotate's relations are angles, of which none can be dropped";
+            return Err(setting("dropout_relation", &self.dropout_relation, reason));
         }
         self.run.check()
     }
@@ -132,26 +108,6 @@ impl KgeConfig {
     }
 }
 
-impl Default for KgeConfig {
-    /// A middling graph of some ten thousand entities; also the recipe of WN18RR.
-    fn default() -> Self {
-        Self {
-            run: RunConfig { epochs: 30, valid_every: 5, patience: 3, ..RunConfig::default() },
-            model: ModelKind::ComplEx,
-            dim: 256,
-            reciprocal: false,
-            batch: 0,
-            negatives: 1000,
-            learning_rate: 0.1,
-            lambda_entity: 0.2,
-            lambda_relation: 0.1,
-            init_std: 0.05,
-            correction: true,
-            valid_max: 0,
-        }
-    }
-}
-
 fn setting(name: &'static str, value: &dyn ToString, reason: &'static str) -> TaskError {
     TaskError::setting(name, value, reason)
 }
@@ -163,11 +119,17 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_named() {
         type Change = fn(&mut KgeConfig);
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 9] = [
             ("dim", |c| c.dim = 0),
             ("learning_rate", |c| c.learning_rate = 0.0),
             ("lambda_entity", |c| c.lambda_entity = f32::NAN),
             ("init_std", |c| c.init_std = -1.0),
+            ("margin", |c| c.margin = -1.0),
+            ("temperature", |c| c.temperature = f32::INFINITY),
+            ("dropout_entity", |c| c.dropout_entity = 1.0),
+            ("dropout_relation", |c| {
+                (c.model, c.dropout_relation) = (super::ModelKind::RotatE, 0.1);
+            }),
             ("resume", |c| c.run.resume = true),
         ];
         assert!(KgeConfig::default().check().is_ok());

@@ -1,0 +1,133 @@
+//! The recipes that were found to work, by data set and model.
+
+use super::{KgeConfig, ModelKind, OptimizerKind, Regularizer};
+use crate::kge::data::wn18rr;
+use crate::kge::{Graph, LossKind};
+use crate::task::RunConfig;
+
+impl KgeConfig {
+    /// The best recipe known for this model on the graph's data set, or plain defaults if the set is
+    /// unknown.
+    #[must_use]
+    pub fn for_graph(graph: &Graph, model: ModelKind) -> Self {
+        let counts = graph.counts();
+        if graph.name.eq_ignore_ascii_case(wn18rr::NAME) {
+            Self::wn18rr(model)
+        } else if (counts.entities, counts.relations, counts.train) == (14_541, 237, 272_115) {
+            // By its counts and not its folder's name, which people spell in many ways.
+            Self::fb15k_237(model)
+        } else {
+            Self::of_model(model)
+        }
+    }
+
+    /// For WN18RR.
+    #[must_use]
+    pub fn wn18rr(model: ModelKind) -> Self {
+        let plain = Self::of_model(model);
+        match model {
+            ModelKind::DistMult => Self { dim: 512, ..plain },
+            _ => plain,
+        }
+    }
+
+    /// For FB15k-237.
+    #[must_use]
+    pub fn fb15k_237(model: ModelKind) -> Self {
+        let plain = Self { reciprocal: true, valid_max: 3_000, ..Self::of_model(model) };
+        match model {
+            ModelKind::ComplEx => Self {
+                dim: 200,
+                run: epochs(22),
+                batch: 1024,
+                lambda_entity: 0.1,
+                lambda_relation: 0.05,
+                init_std: 0.001,
+                ..plain
+            },
+            ModelKind::DistMult => Self {
+                dim: 400,
+                run: epochs(22),
+                batch: 1024,
+                lambda_entity: 0.1,
+                lambda_relation: 0.05,
+                init_std: 0.01,
+                ..plain
+            },
+            ModelKind::TransE => {
+                Self { dim: 200, learning_rate: 0.1, init_std: 0.01, batch: 512, ..plain }
+            }
+            ModelKind::Rescal => {
+                Self { batch: 1024, lambda_entity: 0.05, lambda_relation: 0.05, ..plain }
+            }
+            ModelKind::RotatE => Self { batch: 512, margin: 9.0, temperature: 1.0, ..plain },
+        }
+    }
+
+    /// For a middling graph of some ten thousand entities.
+    fn of_model(model: ModelKind) -> Self {
+        let plain = Self { model, ..Self::default() };
+        match model {
+            ModelKind::ComplEx | ModelKind::DistMult => plain,
+            ModelKind::Rescal => Self {
+                dim: 128,
+                reciprocal: true,
+                regularizer: Regularizer::Dura,
+                lambda_entity: 0.1,
+                lambda_relation: 0.1,
+                init_std: 0.1,
+                ..plain
+            },
+            ModelKind::TransE => Self {
+                reciprocal: true,
+                correction: false,
+                regularizer: Regularizer::None,
+                learning_rate: 0.2,
+                ..plain
+            },
+            ModelKind::RotatE => Self {
+                dim: 100,
+                negatives: 128,
+                loss: LossKind::SelfAdversarial,
+                margin: 6.0,
+                temperature: 0.5,
+                correction: false,
+                regularizer: Regularizer::None,
+                init_std: 0.04,
+                ..plain
+            },
+        }
+    }
+}
+
+impl Default for KgeConfig {
+    /// ComplEx for a middling graph of some ten thousand entities.
+    fn default() -> Self {
+        Self {
+            run: epochs(30),
+            model: ModelKind::ComplEx,
+            dim: 256,
+            reciprocal: false,
+            batch: 0,
+            negatives: 1000,
+            loss: LossKind::Softmax,
+            margin: 0.0,
+            temperature: 1.0,
+            one_vs_all: false,
+            optimizer: OptimizerKind::Adagrad,
+            learning_rate: 0.1,
+            regularizer: Regularizer::N3,
+            lambda_entity: 0.2,
+            lambda_relation: 0.1,
+            dropout_entity: 0.0,
+            dropout_relation: 0.0,
+            init_std: 0.05,
+            correction: true,
+            valid_max: 0,
+        }
+    }
+}
+
+fn epochs(epochs: u32) -> RunConfig {
+    RunConfig { epochs, valid_every: 5, patience: 3, ..RunConfig::default() }
+}
