@@ -12,3 +12,4 @@ pub mod kge;
 pub mod plot;
 pub mod report;
 pub mod task;
+pub mod words;

@@ -4,6 +4,7 @@ mod ctr;
 mod kge;
 mod progress;
 mod run;
+mod words;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ enum Task {
     Ctr(Box<ctr::CtrArgs>),
     /// Knowledge graph embeddings: ComplEx and DistMult with shared sampled negatives.
     Kge(Box<kge::KgeArgs>),
+    /// Word vectors: skip-gram and CBOW with negative sampling.
+    Words(Box<words::WordsArgs>),
 }
 
 /// Runs the task to its end.
@@ -27,5 +30,6 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     match &args.task {
         Task::Ctr(args) => ctr::run(args),
         Task::Kge(args) => kge::run(args),
+        Task::Words(args) => words::run(args),
     }
 }
