@@ -8,8 +8,10 @@
 pub mod ctr;
 pub mod data;
 pub mod dense;
+pub mod gnn;
 pub mod kge;
 pub mod plot;
 pub mod report;
+pub mod sparse;
 pub mod task;
 pub mod words;

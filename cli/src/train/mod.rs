@@ -1,6 +1,7 @@
 //! `sterna train`: one subcommand for each task.
 
 mod ctr;
+mod gnn;
 mod kge;
 mod progress;
 mod run;
@@ -19,6 +20,8 @@ pub(crate) struct TrainArgs {
 enum Task {
     /// Click-through prediction: logistic regression, FM, Wide&Deep, DeepFM, DCN-V2.
     Ctr(Box<ctr::CtrArgs>),
+    /// Graph neural networks: GCN and GraphSAGE for the classes of nodes.
+    Gnn(Box<gnn::GnnArgs>),
     /// Knowledge graph embeddings: ComplEx and DistMult with shared sampled negatives.
     Kge(Box<kge::KgeArgs>),
     /// Word vectors: skip-gram and CBOW with negative sampling.
@@ -29,6 +32,7 @@ enum Task {
 pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     match &args.task {
         Task::Ctr(args) => ctr::run(args),
+        Task::Gnn(args) => gnn::run(args),
         Task::Kge(args) => kge::run(args),
         Task::Words(args) => words::run(args),
     }

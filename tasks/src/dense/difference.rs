@@ -30,9 +30,20 @@ pub(crate) fn assert_gradient(
     name: &str,
     at: &[f32],
     found: &[f32],
+    loss: impl FnMut(&[f32]) -> f64,
+) {
+    assert_gradient_by(1e-2, name, at, found, loss);
+}
+
+/// The same with differences of `delta` to either side: less than 1e-2 is for losses computed in f64.
+pub(crate) fn assert_gradient_by(
+    delta: f32,
+    name: &str,
+    at: &[f32],
+    found: &[f32],
     mut loss: impl FnMut(&[f32]) -> f64,
 ) {
-    const DELTAS: [f32; 3] = [1e-2, 2e-3, 4e-4];
+    let deltas = [1.0, 0.2, 0.04].map(|share| share * delta);
     assert_eq!(at.len(), found.len(), "{name}");
     let mut moved = at.to_vec();
     let mut difference = |index: usize, delta: f32| {
@@ -43,12 +54,12 @@ pub(crate) fn assert_gradient(
         moved[index] = at[index];
         (above - below) / (f64::from(right) - f64::from(left))
     };
-    let mut expected: Vec<f64> = (0..at.len()).map(|index| difference(index, DELTAS[0])).collect();
+    let mut expected: Vec<f64> = (0..at.len()).map(|index| difference(index, deltas[0])).collect();
     let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
     assert!(largest > 1e-3, "{name}: a gradient of zeros tests nothing");
     for (index, (expected, &found)) in expected.iter_mut().zip(found).enumerate() {
         let agree = |expected: f64| (expected - f64::from(found)).abs() < 2e-3 * largest;
-        for delta in &DELTAS[1..] {
+        for delta in &deltas[1..] {
             if !agree(*expected) {
                 *expected = difference(index, *delta);
             }

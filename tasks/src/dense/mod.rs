@@ -15,10 +15,12 @@
 //! | [`activation`] | rectifier |
 //! | [`dropout`] | inverted dropout |
 //! | [`batch_norm`] | batch normalisation with running statistics |
+//! | [`cross_entropy`](mod@cross_entropy) | softmax over classes |
 //! | [`tower`] | a stack of hidden layers of these |
 
 pub mod activation;
 pub mod batch_norm;
+pub mod cross_entropy;
 #[cfg(test)]
 pub(crate) mod difference;
 pub mod dropout;

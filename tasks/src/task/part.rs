@@ -2,7 +2,7 @@
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::order::stream;
+use super::order::{self, stream};
 
 /// One worker's part of what all workers do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl Epoch {
     #[must_use]
     pub fn random(&self, purpose: u64) -> Xoshiro256PlusPlus {
         stream(self.seed, purpose, [u64::from(self.number), u64::from(self.phase), 0])
+    }
+
+    /// Writes `0..count` to `order`, shuffled anew for every epoch and the same for all workers.
+    pub fn shuffled(&self, order: &mut Vec<u32>, count: usize) {
+        order::shuffled(order, self, count);
     }
 }
 
