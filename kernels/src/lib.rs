@@ -8,7 +8,7 @@ pub mod rowcopy;
 pub mod simd;
 pub mod update;
 
-pub use element::Element;
+pub use element::{Element, ElementType};
 pub use initialise::Init;
 pub use optimizer::{Optimizer, RowShape};
 pub use rowcopy::RowPtr;

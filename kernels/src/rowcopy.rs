@@ -1,32 +1,33 @@
 //! The only module that touches row bytes which other threads or processes may use at the same time.
 //!
 //! A row is named by a [`RowPtr`], never by a slice: no `&[f32]` is made over memory that a peer can see. Each
-//! 4-byte word is read and written whole (a relaxed access); words of one row may come from before and
+//! value is read and written whole (a relaxed access); values of one row may come from before and
 //! after somebody else's update. Whether that matters is the caller's business: the store guards
 //! rows by their headers and the writer bit.
 
 use std::ptr::NonNull;
 
+use crate::element::Element;
 use crate::simd::{Portable, Simd, dispatch, instruction_set};
 
 const LINE_BYTES: usize = 64;
 
-/// Words of a row in shared memory: a pointer and a length.
+/// Values of a row in shared memory: a pointer and a length. What comes from and goes to callers is `f32`, whatever the element type.
 #[derive(Clone, Copy, Debug)]
-pub struct RowPtr {
-    start: NonNull<f32>,
+pub struct RowPtr<E = f32> {
+    start: NonNull<E>,
     len: usize,
 }
 
-impl RowPtr {
-    /// Names `len` floats at `start`.
+impl<E: Element> RowPtr<E> {
+    /// Names `len` values at `start`.
     ///
     /// # Safety
-    /// The memory must be valid for reads and writes, and aligned to 4 bytes, for as long as the value or a copy of
+    /// The memory must be valid for reads and writes, and aligned to `E`, for as long as the value or a copy of
     /// it is used. All others who touch it meanwhile must do so through this module, by atomics, or be
     /// outside this process.
     #[must_use]
-    pub const unsafe fn new(start: NonNull<f32>, len: usize) -> Self {
+    pub const unsafe fn new(start: NonNull<E>, len: usize) -> Self {
         Self { start, len }
     }
 
@@ -35,11 +36,11 @@ impl RowPtr {
     /// # Safety
     /// The value and its copies must not be used after the borrow of `row` ends.
     #[must_use]
-    pub unsafe fn from_private(row: &mut [f32]) -> Self {
+    pub unsafe fn from_private(row: &mut [E]) -> Self {
         Self { start: NonNull::from(&mut *row).cast(), len: row.len() }
     }
 
-    /// Number of floats.
+    /// Number of values.
     #[must_use]
     pub const fn len(self) -> usize {
         self.len
@@ -51,18 +52,19 @@ impl RowPtr {
         self.len == 0
     }
 
-    /// The words `at..at + len`.
+    /// The values `at..at + len`.
     ///
     /// # Panics
     /// If they are not inside.
     #[must_use]
+    #[inline]
     pub fn part(self, at: usize, len: usize) -> Self {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "part outside the row");
         // SAFETY: inside, as just checked.
         Self { start: unsafe { self.start.add(at) }, len }
     }
 
-    /// Copies the words to `out`.
+    /// Copies the values to `out`.
     ///
     /// # Panics
     /// If the lengths differ; so do the other methods.
@@ -73,7 +75,7 @@ impl RowPtr {
         unsafe { copy_out(instruction_set(), self.start.as_ptr(), out.as_mut_ptr(), self.len) }
     }
 
-    /// Overwrites the words with `values`.
+    /// Overwrites the row with `values`.
     #[inline]
     pub fn copy_in(self, values: &[f32]) {
         assert_eq!(self.len, values.len(), "row and values differ in length");
@@ -106,12 +108,28 @@ impl RowPtr {
         unsafe { dot(instruction_set(), self.start.as_ptr(), x.as_ptr(), self.len) }
     }
 
-    /// Sets every word to `value`.
+    /// Sets every value to `value`.
     pub fn fill(self, value: f32) {
         // SAFETY: valid for `len` floats.
         unsafe { fill(instruction_set(), self.start.as_ptr(), value, self.len) }
     }
 
+    /// Asks the CPU to fetch the row's lines, all of a short row and the first eight of a long one (its own
+    /// prefetcher follows from there).
+    #[inline]
+    pub fn prefetch(self) {
+        let lines = (self.len * E::BYTES).div_ceil(LINE_BYTES).min(8);
+        for line in 0..lines {
+            prefetch_line(self.start.as_ptr().cast::<u8>().wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut E {
+        self.start.as_ptr()
+    }
+}
+
+impl RowPtr {
     /// The word at `at`, for state that is not a vector.
     #[must_use]
     pub fn get(self, at: usize) -> f32 {
@@ -125,20 +143,6 @@ impl RowPtr {
         assert!(at < self.len, "word outside the row");
         // SAFETY: inside, as just checked.
         unsafe { Portable::store_shared(self.start.as_ptr().add(at), value) }
-    }
-
-    /// Asks the CPU to fetch the row's lines, all of a short row and the first eight of a long one (its own
-    /// prefetcher follows from there).
-    #[inline]
-    pub fn prefetch(self) {
-        let lines = (self.len * size_of::<f32>()).div_ceil(LINE_BYTES).min(8);
-        for line in 0..lines {
-            prefetch_line(self.start.as_ptr().cast::<u8>().wrapping_add(line * LINE_BYTES));
-        }
-    }
-
-    pub(crate) fn as_ptr(self) -> *mut f32 {
-        self.start.as_ptr()
     }
 }
 
@@ -181,68 +185,73 @@ macro_rules! blocked {
 pub(crate) use blocked;
 
 /// # Safety
-/// Of all kernels here: pointers are valid for `len` floats, `row` is shared memory.
+/// Of all kernels here: pointers are valid for `len` values, `row` is shared memory.
 #[inline(always)]
-unsafe fn copy_out_kernel<S: Simd>(row: *const f32, out: *mut f32, len: usize) {
+unsafe fn copy_out_kernel<S: Simd, E: Element>(row: *const E, out: *mut f32, len: usize) {
     // SAFETY: indices stay below `len`.
     unsafe {
-        blocked!(S::LANES, len, |i| S::store(out.add(i), S::load_shared(row.add(i))), |j| {
-            Portable::store(out.add(j), Portable::load_shared(row.add(j)));
+        blocked!(S::LANES, len, |i| S::store(out.add(i), E::load_shared::<S>(row.add(i))), |j| {
+            Portable::store(out.add(j), E::load_shared::<Portable>(row.add(j)));
         });
     }
 }
 
 #[inline(always)]
-unsafe fn copy_in_kernel<S: Simd>(row: *mut f32, values: *const f32, len: usize) {
-    // SAFETY: indices stay below `len`.
-    unsafe {
-        blocked!(S::LANES, len, |i| S::store_shared(row.add(i), S::load(values.add(i))), |j| {
-            Portable::store_shared(row.add(j), Portable::load(values.add(j)));
-        });
-    }
-}
-
-#[inline(always)]
-unsafe fn add_kernel<S: Simd>(row: *mut f32, delta: *const f32, len: usize) {
+unsafe fn copy_in_kernel<S: Simd, E: Element>(row: *mut E, values: *const f32, len: usize) {
     // SAFETY: indices stay below `len`.
     unsafe {
         blocked!(
             S::LANES,
             len,
-            |i| S::store_shared(
+            |i| E::store_shared::<S>(row.add(i), S::load(values.add(i))),
+            |j| {
+                E::store_shared::<Portable>(row.add(j), Portable::load(values.add(j)));
+            }
+        );
+    }
+}
+
+#[inline(always)]
+unsafe fn add_kernel<S: Simd, E: Element>(row: *mut E, delta: *const f32, len: usize) {
+    // SAFETY: indices stay below `len`.
+    unsafe {
+        blocked!(
+            S::LANES,
+            len,
+            |i| E::store_shared::<S>(
                 row.add(i),
-                S::add(S::load_shared(row.add(i)), S::load(delta.add(i)))
+                S::add(E::load_shared::<S>(row.add(i)), S::load(delta.add(i)))
             ),
-            |j| Portable::store_shared(
+            |j| E::store_shared::<Portable>(
                 row.add(j),
-                Portable::load_shared(row.add(j)) + Portable::load(delta.add(j))
+                E::load_shared::<Portable>(row.add(j)) + Portable::load(delta.add(j))
             )
         );
     }
 }
 
 #[inline(always)]
-unsafe fn axpy_kernel<S: Simd>(row: *mut f32, a: f32, x: *const f32, len: usize) {
+unsafe fn axpy_kernel<S: Simd, E: Element>(row: *mut E, a: f32, x: *const f32, len: usize) {
     // SAFETY: indices stay below `len`.
     unsafe {
         let factor = S::splat(a);
         blocked!(
             S::LANES,
             len,
-            |i| S::store_shared(
+            |i| E::store_shared::<S>(
                 row.add(i),
-                S::mul_add(factor, S::load(x.add(i)), S::load_shared(row.add(i)))
+                S::mul_add(factor, S::load(x.add(i)), E::load_shared::<S>(row.add(i)))
             ),
-            |j| Portable::store_shared(
+            |j| E::store_shared::<Portable>(
                 row.add(j),
-                a * Portable::load(x.add(j)) + Portable::load_shared(row.add(j))
+                a * Portable::load(x.add(j)) + E::load_shared::<Portable>(row.add(j))
             )
         );
     }
 }
 
 #[inline(always)]
-unsafe fn dot_kernel<S: Simd>(row: *const f32, x: *const f32, len: usize) -> f32 {
+unsafe fn dot_kernel<S: Simd, E: Element>(row: *const E, x: *const f32, len: usize) -> f32 {
     // SAFETY: indices stay below `len`.
     unsafe {
         let mut sum = S::splat(0.0);
@@ -250,31 +259,32 @@ unsafe fn dot_kernel<S: Simd>(row: *const f32, x: *const f32, len: usize) -> f32
         blocked!(
             S::LANES,
             len,
-            |i| sum = S::mul_add(S::load_shared(row.add(i)), S::load(x.add(i)), sum),
-            |j| rest += Portable::load_shared(row.add(j)) * Portable::load(x.add(j))
+            |i| sum = S::mul_add(E::load_shared::<S>(row.add(i)), S::load(x.add(i)), sum),
+            |j| rest += E::load_shared::<Portable>(row.add(j)) * Portable::load(x.add(j))
         );
         S::sum(sum) + rest
     }
 }
 
 #[inline(always)]
-unsafe fn fill_kernel<S: Simd>(row: *mut f32, value: f32, len: usize) {
+unsafe fn fill_kernel<S: Simd, E: Element>(row: *mut E, value: f32, len: usize) {
     // SAFETY: indices stay below `len`.
     unsafe {
         let all = S::splat(value);
-        blocked!(S::LANES, len, |i| S::store_shared(row.add(i), all), |j| Portable::store_shared(
-            row.add(j),
-            value
+        blocked!(S::LANES, len, |i| E::store_shared::<S>(row.add(i), all), |j| E::store_shared::<
+            Portable,
+        >(
+            row.add(j), value
         ));
     }
 }
 
-dispatch! { unsafe fn copy_out(row: *const f32, out: *mut f32, len: usize) = copy_out_kernel }
-dispatch! { unsafe fn copy_in(row: *mut f32, values: *const f32, len: usize) = copy_in_kernel }
-dispatch! { unsafe fn add(row: *mut f32, delta: *const f32, len: usize) = add_kernel }
-dispatch! { unsafe fn axpy(row: *mut f32, a: f32, x: *const f32, len: usize) = axpy_kernel }
-dispatch! { unsafe fn dot(row: *const f32, x: *const f32, len: usize) -> f32 = dot_kernel }
-dispatch! { unsafe fn fill(row: *mut f32, value: f32, len: usize) = fill_kernel }
+dispatch! { unsafe fn copy_out[E](row: *const E, out: *mut f32, len: usize) = copy_out_kernel }
+dispatch! { unsafe fn copy_in[E](row: *mut E, values: *const f32, len: usize) = copy_in_kernel }
+dispatch! { unsafe fn add[E](row: *mut E, delta: *const f32, len: usize) = add_kernel }
+dispatch! { unsafe fn axpy[E](row: *mut E, a: f32, x: *const f32, len: usize) = axpy_kernel }
+dispatch! { unsafe fn dot[E](row: *const E, x: *const f32, len: usize) -> f32 = dot_kernel }
+dispatch! { unsafe fn fill[E](row: *mut E, value: f32, len: usize) = fill_kernel }
 
 #[cfg(test)]
 mod tests {

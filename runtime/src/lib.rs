@@ -37,7 +37,7 @@ pub use metrics::{REPORT_VERSION, Report};
 pub use node::{Node, Stopper, TABLES_MAX};
 #[doc(hidden)]
 pub use pace::Pace;
-pub use sterna_kernels::{Init, Optimizer};
+pub use sterna_kernels::{ElementType, Init, Optimizer};
 pub use sterna_protocol::{Clock, Rank};
 pub use sterna_rdma::{FabricConfig, ProviderChoice};
 pub use table::{Table, TableSpec};

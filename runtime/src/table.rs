@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sterna_kernels::{Init, Optimizer, RowShape};
+use sterna_kernels::{ElementType, Init, Optimizer, RowShape};
 use sterna_protocol::record::payload_bytes_max;
 use sterna_protocol::{Key, TableId};
 use sterna_rdma::RECORD_BYTES_MAX;
@@ -27,6 +27,7 @@ pub struct TableSpec {
     pub(crate) name: String,
     pub(crate) keys: u64,
     pub(crate) dim: usize,
+    pub(crate) element: ElementType,
     pub(crate) optimizer: Optimizer,
     pub(crate) init: Init,
     pub(crate) check_finite: bool,
@@ -40,10 +41,18 @@ impl TableSpec {
             name: name.into(),
             keys,
             dim,
+            element: ElementType::F32,
             optimizer: Optimizer::sgd(0.01),
             init: Init::Zeros,
             check_finite: false,
         }
+    }
+
+    /// The type that values are kept in; what calls give and take is `f32`.
+    #[must_use]
+    pub fn element(mut self, element: ElementType) -> Self {
+        self.element = element;
+        self
     }
 
     /// How gradients change rows.
@@ -144,6 +153,12 @@ impl Table {
         self.0.spec.dim
     }
 
+    /// The type that values are kept in.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        self.0.spec.element
+    }
+
     /// Floats of a row: values, then optimizer state.
     #[must_use]
     pub fn row_len(&self) -> usize {
@@ -240,6 +255,6 @@ pub(crate) fn slot_shape(spec: &TableSpec, slots_most: u32) -> Result<TableShape
         );
         return Err(Error::Table { table: spec.name.clone(), reason });
     }
-    TableShape::new(shape.dim, shape.state_len(), slots_most)
+    TableShape::new(spec.element, shape.dim, shape.state_len(), slots_most)
         .map_err(|error| Error::Table { table: spec.name.clone(), reason: error.to_string() })
 }

@@ -15,7 +15,8 @@ pub(super) fn fill(region: &Arc<Region>, owner: Rank) {
     for line in 0..region.bytes() / LINE_BYTES {
         // SAFETY: the line is inside the region, which `region` keeps alive during the call; it is aligned, and nobody makes
         // references to a region's content.
-        let row = unsafe { RowPtr::new(region.base().add(line * LINE_BYTES).cast(), LINE_FLOATS) };
+        let row: RowPtr =
+            unsafe { RowPtr::new(region.base().add(line * LINE_BYTES).cast(), LINE_FLOATS) };
         row.fill(value(owner, line));
     }
 }

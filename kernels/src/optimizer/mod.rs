@@ -16,6 +16,7 @@
 
 mod step;
 
+use crate::element::Element;
 use crate::rowcopy::RowPtr;
 use crate::simd::instruction_set;
 
@@ -175,32 +176,56 @@ impl RowShape {
     /// If lengths do not fit the shape.
     #[inline]
     pub fn step(&self, row: RowPtr, grad: &[f32], lr: f32) {
+        let (values, state) = self.parts(row);
+        self.step_parts(values, state, grad, lr);
+    }
+
+    /// Values and state of a row of floats.
+    ///
+    /// # Panics
+    /// If its length does not fit the shape.
+    #[must_use]
+    #[inline]
+    pub fn parts(&self, row: RowPtr) -> (RowPtr, RowPtr) {
         assert_eq!(row.len(), self.row_len(), "row does not fit the shape");
+        (row.part(0, self.dim), row.part(self.dim, self.state_len()))
+    }
+
+    /// The same for values of any element type, and the state that goes with them.
+    ///
+    /// # Panics
+    /// If lengths do not fit the shape.
+    #[inline]
+    pub fn step_parts<E: Element>(&self, values: RowPtr<E>, state: RowPtr, grad: &[f32], lr: f32) {
+        assert!(
+            values.len() == self.dim && state.len() == self.state_len(),
+            "row of another shape"
+        );
         assert_eq!(grad.len(), self.dim, "gradient does not fit the shape");
-        let (w, g, dim) = (row.as_ptr(), grad.as_ptr(), self.dim);
+        let (w, s, g, dim) = (values.as_ptr(), state.as_ptr(), grad.as_ptr(), self.dim);
         let set = instruction_set();
         match self.optimizer {
-            Optimizer::Sgd { .. } => row.axpy(-lr, grad),
-            // SAFETY: the row has dim + state_len floats, the gradient dim, as just checked.
+            Optimizer::Sgd { .. } => values.axpy(-lr, grad),
+            // SAFETY: there are dim values, state_len floats of state and dim of the gradient, as just checked.
             Optimizer::Momentum { momentum, .. } => unsafe {
-                step::momentum(set, w, w.add(dim), g, dim, lr, momentum);
+                step::momentum(set, w, s, g, dim, lr, momentum);
             },
             // SAFETY: as above.
             Optimizer::Adagrad { eps, .. } => unsafe {
-                step::adagrad(set, w, w.add(dim), g, dim, lr, eps);
+                step::adagrad(set, w, s, g, dim, lr, eps);
             },
             Optimizer::RowAdagrad { eps, .. } => {
-                let sum = row.get(dim) + mean_square(grad);
-                row.put(dim, sum);
-                row.part(0, dim).axpy(-lr / (sum.sqrt() + eps), grad);
+                let sum = state.get(0) + mean_square(grad);
+                state.put(0, sum);
+                values.axpy(-lr / (sum.sqrt() + eps), grad);
             }
             Optimizer::Adam { beta1, beta2, eps, .. } => {
-                let steps = row.get(3 * dim).to_bits().saturating_add(1);
-                row.put(3 * dim, f32::from_bits(steps));
+                let steps = state.get(2 * dim).to_bits().saturating_add(1);
+                state.put(2 * dim, f32::from_bits(steps));
                 let (rate, root) = adam_correction(lr, beta1, beta2, steps);
                 // SAFETY: as above; Adam's state is m, v and the count.
                 unsafe {
-                    step::adam(set, w, g, dim, [beta1, beta2, eps, rate, root]);
+                    step::adam(set, w, s, g, dim, [beta1, beta2, eps, rate, root]);
                 }
             }
         }

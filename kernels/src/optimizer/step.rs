@@ -4,6 +4,7 @@
 //! Of all kernels here: pointers are valid for the lengths that the names say; row pointers are shared memory,
 //! the gradient is private.
 
+use crate::element::Element;
 use crate::rowcopy::blocked;
 use crate::simd::{Portable, Simd, dispatch};
 
@@ -45,8 +46,8 @@ pub(crate) fn mean_square(grad: &[f32]) -> f32 {
 
 /// One register of a momentum step at `i`.
 #[inline(always)]
-unsafe fn momentum_at<S: Simd>(
-    w: *mut f32,
+unsafe fn momentum_at<S: Simd, E: Element>(
+    w: *mut E,
     m: *mut f32,
     g: *const f32,
     i: usize,
@@ -57,13 +58,13 @@ unsafe fn momentum_at<S: Simd>(
     unsafe {
         let velocity = S::mul_add(mu, S::load_shared(m.add(i)), S::load(g.add(i)));
         S::store_shared(m.add(i), velocity);
-        S::store_shared(w.add(i), S::sub(S::load_shared(w.add(i)), S::mul(lr, velocity)));
+        E::store_shared::<S>(w.add(i), S::sub(E::load_shared::<S>(w.add(i)), S::mul(lr, velocity)));
     }
 }
 
 #[inline(always)]
-unsafe fn momentum_kernel<S: Simd>(
-    w: *mut f32,
+unsafe fn momentum_kernel<S: Simd, E: Element>(
+    w: *mut E,
     m: *mut f32,
     g: *const f32,
     len: usize,
@@ -73,18 +74,19 @@ unsafe fn momentum_kernel<S: Simd>(
     // SAFETY: indices stay below `len`.
     unsafe {
         let (rate, keep) = (S::splat(lr), S::splat(mu));
-        blocked!(S::LANES, len, |i| momentum_at::<S>(w, m, g, i, rate, keep), |j| momentum_at::<
-            Portable,
-        >(
-            w, m, g, j, lr, mu
-        ));
+        blocked!(
+            S::LANES,
+            len,
+            |i| momentum_at::<S, E>(w, m, g, i, rate, keep),
+            |j| momentum_at::<Portable, E>(w, m, g, j, lr, mu)
+        );
     }
 }
 
 /// One register of an Adagrad step at `i`.
 #[inline(always)]
-unsafe fn adagrad_at<S: Simd>(
-    w: *mut f32,
+unsafe fn adagrad_at<S: Simd, E: Element>(
+    w: *mut E,
     s: *mut f32,
     g: *const f32,
     i: usize,
@@ -97,13 +99,13 @@ unsafe fn adagrad_at<S: Simd>(
         let sum = S::mul_add(gradient, gradient, S::load_shared(s.add(i)));
         S::store_shared(s.add(i), sum);
         let step = S::div(S::mul(lr, gradient), S::add(S::sqrt(sum), eps));
-        S::store_shared(w.add(i), S::sub(S::load_shared(w.add(i)), step));
+        E::store_shared::<S>(w.add(i), S::sub(E::load_shared::<S>(w.add(i)), step));
     }
 }
 
 #[inline(always)]
-unsafe fn adagrad_kernel<S: Simd>(
-    w: *mut f32,
+unsafe fn adagrad_kernel<S: Simd, E: Element>(
+    w: *mut E,
     s: *mut f32,
     g: *const f32,
     len: usize,
@@ -113,21 +115,29 @@ unsafe fn adagrad_kernel<S: Simd>(
     // SAFETY: indices stay below `len`.
     unsafe {
         let (rate, floor) = (S::splat(lr), S::splat(eps));
-        blocked!(S::LANES, len, |i| adagrad_at::<S>(w, s, g, i, rate, floor), |j| adagrad_at::<
+        blocked!(S::LANES, len, |i| adagrad_at::<S, E>(w, s, g, i, rate, floor), |j| adagrad_at::<
             Portable,
+            E,
         >(
             w, s, g, j, lr, eps
         ));
     }
 }
 
-/// One register of an Adam step at `i`; `m` and `v` follow `w` at distances `dim` and `2 dim`.
+/// One register of an Adam step at `i`; the state is `m`, then `v`.
 #[inline(always)]
-unsafe fn adam_at<S: Simd>(w: *mut f32, g: *const f32, dim: usize, i: usize, with: &[S::V; 7]) {
+unsafe fn adam_at<S: Simd, E: Element>(
+    w: *mut E,
+    state: *mut f32,
+    g: *const f32,
+    dim: usize,
+    i: usize,
+    with: &[S::V; 7],
+) {
     let [beta1, beta2, rest1, rest2, eps, rate, root] = *with;
     // SAFETY: the caller's promise.
     unsafe {
-        let (m, v) = (w.add(dim + i), w.add(2 * dim + i));
+        let (m, v) = (state.add(i), state.add(dim + i));
         let gradient = S::load(g.add(i));
         let first = S::mul_add(beta1, S::load_shared(m), S::mul(rest1, gradient));
         let second =
@@ -135,13 +145,19 @@ unsafe fn adam_at<S: Simd>(w: *mut f32, g: *const f32, dim: usize, i: usize, wit
         S::store_shared(m, first);
         S::store_shared(v, second);
         let step = S::div(S::mul(rate, first), S::mul_add(S::sqrt(second), root, eps));
-        S::store_shared(w.add(i), S::sub(S::load_shared(w.add(i)), step));
+        E::store_shared::<S>(w.add(i), S::sub(E::load_shared::<S>(w.add(i)), step));
     }
 }
 
 /// `with` is beta1, beta2, eps, rate, root.
 #[inline(always)]
-unsafe fn adam_kernel<S: Simd>(w: *mut f32, g: *const f32, dim: usize, with: [f32; 5]) {
+unsafe fn adam_kernel<S: Simd, E: Element>(
+    w: *mut E,
+    state: *mut f32,
+    g: *const f32,
+    dim: usize,
+    with: [f32; 5],
+) {
     let [beta1, beta2, eps, rate, root] = with;
     let scalars = [beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, rate, root];
     // SAFETY: indices stay below `dim`.
@@ -150,12 +166,15 @@ unsafe fn adam_kernel<S: Simd>(w: *mut f32, g: *const f32, dim: usize, with: [f3
         for (vector, &scalar) in vectors.iter_mut().zip(&scalars) {
             *vector = S::splat(scalar);
         }
-        blocked!(S::LANES, dim, |i| adam_at::<S>(w, g, dim, i, &vectors), |j| adam_at::<Portable>(
-            w, g, dim, j, &scalars
+        blocked!(S::LANES, dim, |i| adam_at::<S, E>(w, state, g, dim, i, &vectors), |j| adam_at::<
+            Portable,
+            E,
+        >(
+            w, state, g, dim, j, &scalars
         ));
     }
 }
 
-dispatch! { pub(crate) unsafe fn momentum(w: *mut f32, m: *mut f32, g: *const f32, len: usize, lr: f32, mu: f32) = momentum_kernel }
-dispatch! { pub(crate) unsafe fn adagrad(w: *mut f32, s: *mut f32, g: *const f32, len: usize, lr: f32, eps: f32) = adagrad_kernel }
-dispatch! { pub(crate) unsafe fn adam(w: *mut f32, g: *const f32, dim: usize, with: [f32; 5]) = adam_kernel }
+dispatch! { pub(crate) unsafe fn momentum[E](w: *mut E, m: *mut f32, g: *const f32, len: usize, lr: f32, mu: f32) = momentum_kernel }
+dispatch! { pub(crate) unsafe fn adagrad[E](w: *mut E, s: *mut f32, g: *const f32, len: usize, lr: f32, eps: f32) = adagrad_kernel }
+dispatch! { pub(crate) unsafe fn adam[E](w: *mut E, state: *mut f32, g: *const f32, dim: usize, with: [f32; 5]) = adam_kernel }

@@ -116,37 +116,38 @@ pub fn instruction_set() -> InstructionSet {
     })
 }
 
-/// Makes `fn $name(set, args..)` that runs the generic kernel `$kernel::<S>` compiled for `set`.
+/// Makes `fn $name(set, args..)` that runs the generic kernel `$kernel::<S>` compiled for `set`; `$name[E]` has the element type as
+/// a further parameter, `$kernel::<S, E>`.
 macro_rules! dispatch {
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident) => {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident$([$e:ident])?($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident) => {
         $(#[$doc])*
         #[inline]
-        $vis unsafe fn $name(set: $crate::simd::InstructionSet, $($arg: $ty),*) $(-> $ret)? {
+        $vis unsafe fn $name$(<$e: $crate::Element>)?(set: $crate::simd::InstructionSet, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
             #[target_feature(enable = "avx2,fma")]
-            unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
+            unsafe fn avx2$(<$e: $crate::Element>)?($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: handed on from the caller; the features are enabled here.
-                unsafe { $kernel::<$crate::simd::Avx2>($($arg),*) }
+                unsafe { $kernel::<$crate::simd::Avx2$(, $e)?>($($arg),*) }
             }
             #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
             #[target_feature(enable = "avx512f,avx2,fma")]
-            unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
+            unsafe fn avx512$(<$e: $crate::Element>)?($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: handed on from the caller; the features are enabled here.
-                unsafe { $kernel::<$crate::simd::Avx512>($($arg),*) }
+                unsafe { $kernel::<$crate::simd::Avx512$(, $e)?>($($arg),*) }
             }
             // SAFETY: pointers are the caller's promise; an `InstructionSet` other than Portable is
             // only made after the CPU was asked for its features.
             unsafe {
                 match set {
                     $crate::simd::InstructionSet::Portable => {
-                        $kernel::<$crate::simd::Portable>($($arg),*)
+                        $kernel::<$crate::simd::Portable$(, $e)?>($($arg),*)
                     }
                     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
                     $crate::simd::InstructionSet::Avx2 => avx2($($arg),*),
                     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
                     $crate::simd::InstructionSet::Avx512 => avx512($($arg),*),
                     #[cfg(all(target_arch = "aarch64", not(loom), not(miri)))]
-                    $crate::simd::InstructionSet::Neon => $kernel::<$crate::simd::Neon>($($arg),*),
+                    $crate::simd::InstructionSet::Neon => $kernel::<$crate::simd::Neon$(, $e)?>($($arg),*),
                 }
             }
         }

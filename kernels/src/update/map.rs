@@ -2,6 +2,7 @@
 
 use super::vectors::{self, Noted};
 use super::{FACTOR_A, FACTOR_B, FACTOR_C, HEADER_LEN, MAP_PRESENT, STEPS, Update};
+use crate::element::Element;
 use crate::optimizer::{Optimizer, adam_correction, mean_square};
 use crate::rowcopy::RowPtr;
 use crate::simd::instruction_set;
@@ -143,14 +144,17 @@ impl Update<'_> {
         }
     }
 
-    /// Applies the map, not the gradients.
-    pub(super) fn apply_map(&self, row: RowPtr) {
+    /// Applies the map, not the gradients, to values and state of a row.
+    pub(super) fn apply_map<E: Element>(&self, values: RowPtr<E>, state: RowPtr) {
         if !self.has_map() {
             return;
         }
         let dim = self.shape.dim;
         let (moved, change) = self.map().split_at(dim);
-        let (values, state) = (row.part(0, dim), row.part(dim, self.shape.state_len()));
+        assert!(
+            values.len() == dim && state.len() == self.shape.state_len(),
+            "row of another shape"
+        );
         let (a, b, c) = (self.block[FACTOR_A], self.block[FACTOR_B], self.block[FACTOR_C]);
         let set = instruction_set();
         match self.shape.optimizer {

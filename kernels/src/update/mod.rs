@@ -31,6 +31,7 @@ mod map;
 mod vectors;
 mod wire;
 
+use crate::element::Element;
 use crate::optimizer::{Optimizer, RowShape};
 use crate::rowcopy::RowPtr;
 
@@ -190,7 +191,8 @@ impl<'a> Update<'a> {
     pub fn settle(&mut self, copy: &mut [f32]) {
         let shape = self.shape;
         // SAFETY: used while `copy` is borrowed.
-        self.apply_map(unsafe { RowPtr::from_private(copy) });
+        let (values, state) = shape.parts(unsafe { RowPtr::from_private(copy) });
+        self.apply_map(values, state);
         let held = self.gradients();
         self.set_counts(self.counts() & !0xFF);
         let mut grad = vec![0.0; shape.dim];
@@ -206,11 +208,19 @@ impl<'a> Update<'a> {
     /// # Panics
     /// If `row` does not fit the shape.
     pub fn apply(&self, row: RowPtr) {
-        assert_eq!(row.len(), self.shape.row_len(), "row does not fit the shape");
-        self.apply_map(row);
+        let (values, state) = self.shape.parts(row);
+        self.apply_parts(values, state);
+    }
+
+    /// The same for values of any element type, and the state that goes with them.
+    ///
+    /// # Panics
+    /// If they do not fit the shape.
+    pub fn apply_parts<E: Element>(&self, values: RowPtr<E>, state: RowPtr) {
+        self.apply_map(values, state);
         for index in 0..self.gradients() {
             let (lr, grad) = self.gradient(index);
-            self.shape.step(row, grad, lr);
+            self.shape.step_parts(values, state, grad, lr);
         }
     }
 

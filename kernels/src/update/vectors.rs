@@ -7,6 +7,7 @@
 //! Of all kernels here: pointers are valid for as many floats as the shape of the optimizer says and do not overlap; copies,
 //! maps and gradients are private, `w`, `m` and `row` shared memory.
 
+use crate::element::Element;
 use crate::rowcopy::blocked;
 use crate::simd::{Portable, Simd, dispatch};
 
@@ -153,8 +154,8 @@ unsafe fn adam_kernel<S: Simd>(row: Noted, with: [f32; 5]) {
 
 /// One register of a momentum map's application: `w += b m + Dw`, `m = a m + Dm`; `map` is `[Dw | Dm]`.
 #[inline(always)]
-unsafe fn coast_at<S: Simd>(
-    w: *mut f32,
+unsafe fn coast_at<S: Simd, E: Element>(
+    w: *mut E,
     m: *mut f32,
     map: *const f32,
     dim: usize,
@@ -165,14 +166,14 @@ unsafe fn coast_at<S: Simd>(
     unsafe {
         let velocity = S::load_shared(m.add(i));
         let moved = S::mul_add(b, velocity, S::load(map.add(i)));
-        S::store_shared(w.add(i), S::add(S::load_shared(w.add(i)), moved));
+        E::store_shared::<S>(w.add(i), S::add(E::load_shared::<S>(w.add(i)), moved));
         S::store_shared(m.add(i), S::mul_add(a, velocity, S::load(map.add(dim + i))));
     }
 }
 
 #[inline(always)]
-unsafe fn coast_kernel<S: Simd>(
-    w: *mut f32,
+unsafe fn coast_kernel<S: Simd, E: Element>(
+    w: *mut E,
     m: *mut f32,
     map: *const f32,
     dim: usize,
@@ -181,8 +182,9 @@ unsafe fn coast_kernel<S: Simd>(
     // SAFETY: indices stay below `dim`.
     unsafe {
         let factors = [S::splat(with[0]), S::splat(with[1])];
-        blocked!(S::LANES, dim, |i| coast_at::<S>(w, m, map, dim, i, factors), |j| coast_at::<
+        blocked!(S::LANES, dim, |i| coast_at::<S, E>(w, m, map, dim, i, factors), |j| coast_at::<
             Portable,
+            E,
         >(
             w, m, map, dim, j, with
         ));
@@ -216,7 +218,7 @@ dispatch! { pub(super) unsafe fn shift(row: Noted, rate: f32) = shift_kernel }
 dispatch! { pub(super) unsafe fn momentum(row: Noted, lr: f32, mu: f32) = momentum_kernel }
 dispatch! { pub(super) unsafe fn adagrad(row: Noted, lr: f32, eps: f32) = adagrad_kernel }
 dispatch! { pub(super) unsafe fn adam(row: Noted, with: [f32; 5]) = adam_kernel }
-dispatch! { pub(super) unsafe fn coast(w: *mut f32, m: *mut f32, map: *const f32, dim: usize, with: [f32; 2]) = coast_kernel }
+dispatch! { pub(super) unsafe fn coast[E](w: *mut E, m: *mut f32, map: *const f32, dim: usize, with: [f32; 2]) = coast_kernel }
 dispatch! { pub(super) unsafe fn affine(row: *mut f32, a: f32, change: *const f32, len: usize) = affine_kernel }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sterna_kernels::rowcopy::prefetch_line;
-use sterna_kernels::{Optimizer, RowPtr, RowShape};
+use sterna_kernels::{ElementType, Optimizer, RowPtr, RowShape};
 use sterna_protocol::{Key, Rank, SlotId, TableId};
 use sterna_store::{
     Change, ChunkError, ChunkMemory, Control, ForeignKey, ForeignTable, HotRows, PartitionMap,
@@ -27,7 +27,7 @@ const BARE_AHEAD_BYTES: usize = 8192;
 fn table(keys: u64, shape: &RowShape) -> RowTable {
     let placement = Placement::new(keys, &PartitionMap::even(1)).unwrap();
     let slots = placement.slots(Rank(0));
-    let form = TableShape::new(shape.dim, shape.state_len(), slots).unwrap();
+    let form = TableShape::new(ElementType::F32, shape.dim, shape.state_len(), slots).unwrap();
     let table = RowTable::new(TableId(0), Rank(0), placement, form, 0);
     table.allocate::<ChunkError>(|bytes| Ok(memory(bytes))).unwrap();
     let mut row = vec![0.0; shape.row_len()];

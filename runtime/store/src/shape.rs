@@ -1,7 +1,7 @@
 //! The form of a table's slots and of the chunks that hold them.
 //!
 //! ```text
-//!  0        8        16                16 + 4 dim        16 + 4 (dim + state)    slot_bytes
+//!  0        8        16                16 + 4 dim        16 + 4 (dim + state)    slot_bytes      (with 4-byte elements)
 //! +--------+--------+-----------------+-----------------+-----------------------+
 //! | key    | meta   | values          | optimizer state | pad to 16             |
 //! +--------+--------+-----------------+-----------------+-----------------------+
@@ -9,6 +9,7 @@
 //! All chunks of a table have the same power of two of bytes; a slot never lies in two chunks. Peers
 //! compute the same chunk and offset from a slot's number, so nothing but the number travels.
 
+use sterna_kernels::ElementType;
 use sterna_protocol::SlotId;
 use thiserror::Error;
 
@@ -52,6 +53,7 @@ pub struct SlotPlace {
 /// Sizes of a table's rows, slots and chunks; the same on all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableShape {
+    element: ElementType,
     dim: usize,
     state_len: usize,
     slot_bytes: usize,
@@ -62,16 +64,21 @@ pub struct TableShape {
 }
 
 impl TableShape {
-    /// The shape of rows with `dim` values and `state_len` floats of optimizer state, in chunks that
+    /// The shape of rows with `dim` values of this type and `state_len` floats of optimizer state, in chunks that
     /// hold `slots` slots if [`CHUNK_BYTES_DEFAULT`] allows, else as many as it does.
     ///
     /// # Errors
     /// If the row is empty or too large.
-    pub fn new(dim: usize, state_len: usize, slots: u32) -> Result<Self, ShapeError> {
-        let slot_bytes = slot_bytes(dim, state_len)?;
+    pub fn new(
+        element: ElementType,
+        dim: usize,
+        state_len: usize,
+        slots: u32,
+    ) -> Result<Self, ShapeError> {
+        let slot_bytes = slot_bytes(element, dim, state_len)?;
         let wanted = (slots.max(1) as usize).saturating_mul(slot_bytes);
         let most = CHUNK_BYTES_DEFAULT.max(slot_bytes.next_power_of_two());
-        Self::with_chunk_bytes(dim, state_len, wanted.min(most).next_power_of_two())
+        Self::with_chunk_bytes(element, dim, state_len, wanted.min(most).next_power_of_two())
     }
 
     /// The same with chunks of a given size.
@@ -79,18 +86,26 @@ impl TableShape {
     /// # Errors
     /// If the row is empty or too large, or a chunk is no power of two or cannot hold a slot.
     pub fn with_chunk_bytes(
+        element: ElementType,
         dim: usize,
         state_len: usize,
         chunk_bytes: usize,
     ) -> Result<Self, ShapeError> {
-        let slot_bytes = slot_bytes(dim, state_len)?;
+        let slot_bytes = slot_bytes(element, dim, state_len)?;
         let slots_per_chunk = u32::try_from(chunk_bytes / slot_bytes).unwrap_or(0);
         if !chunk_bytes.is_power_of_two() || slots_per_chunk == 0 {
             return Err(ShapeError::ChunkBytes { chunk_bytes, slot_bytes });
         }
         // One slot in a chunk would need 2^64; 2^64 - 1 is short by less than 2^32, see `place`.
         let reciprocal = (u64::MAX / u64::from(slots_per_chunk)).saturating_add(1);
-        Ok(Self { dim, state_len, slot_bytes, chunk_bytes, slots_per_chunk, reciprocal })
+        Ok(Self { element, dim, state_len, slot_bytes, chunk_bytes, slots_per_chunk, reciprocal })
+    }
+
+    /// The type of a row's values.
+    #[must_use]
+    #[inline]
+    pub fn element(&self) -> ElementType {
+        self.element
     }
 
     /// Values of a row.
@@ -150,8 +165,10 @@ impl TableShape {
     }
 }
 
-fn slot_bytes(dim: usize, state_len: usize) -> Result<usize, ShapeError> {
-    let bytes = dim.saturating_add(state_len).saturating_mul(size_of::<f32>());
+fn slot_bytes(element: ElementType, dim: usize, state_len: usize) -> Result<usize, ShapeError> {
+    // State behind values of any size starts at a multiple of its own.
+    let values = dim.saturating_mul(element.bytes()).div_ceil(size_of::<f32>());
+    let bytes = values.saturating_add(state_len).saturating_mul(size_of::<f32>());
     if dim == 0 || bytes > ROW_BYTES_MAX {
         return Err(ShapeError::RowBytes { bytes });
     }
@@ -169,8 +186,8 @@ mod tests {
         fn slots_lie_side_by_side_inside_chunks(
             dim in 1_usize..2000, state in 0_usize..2000, shift in 0_u32..10, slot in any::<u32>(),
         ) {
-            let least = slot_bytes(dim, state).unwrap().next_power_of_two();
-            let shape = TableShape::with_chunk_bytes(dim, state, least << shift).unwrap();
+            let least = slot_bytes(ElementType::F32, dim, state).unwrap().next_power_of_two();
+            let shape = TableShape::with_chunk_bytes(ElementType::F32, dim, state, least << shift).unwrap();
             let place = shape.place(SlotId(slot));
             prop_assert_eq!(
                 place.chunk * shape.slots_per_chunk() as usize + place.offset / shape.slot_bytes(),
@@ -183,21 +200,30 @@ mod tests {
 
     #[test]
     fn small_tables_get_small_chunks_and_large_ones_the_default() {
-        let small = TableShape::new(16, 0, 11).unwrap();
+        let small = TableShape::new(ElementType::F32, 16, 0, 11).unwrap();
         assert_eq!((small.slot_bytes(), small.chunk_bytes()), (80, 1024));
         assert!(small.slots_per_chunk() >= 11);
-        let large = TableShape::new(128, 0, 1 << 21).unwrap();
+        let large = TableShape::new(ElementType::F32, 128, 0, 1 << 21).unwrap();
         assert_eq!(large.chunk_bytes(), CHUNK_BYTES_DEFAULT);
-        assert_eq!(TableShape::new(1, 0, 0).unwrap().slot_bytes(), 32);
+        assert_eq!(TableShape::new(ElementType::F32, 1, 0, 0).unwrap().slot_bytes(), 32);
     }
 
     #[test]
     fn impossible_shapes_are_errors() {
-        assert!(matches!(TableShape::new(0, 3, 1), Err(ShapeError::RowBytes { .. })));
-        assert!(matches!(TableShape::new(1 << 19, 0, 1), Err(ShapeError::RowBytes { .. })));
-        assert!(matches!(TableShape::new(usize::MAX, 1, 1), Err(ShapeError::RowBytes { .. })));
         assert!(matches!(
-            TableShape::with_chunk_bytes(16, 0, 64),
+            TableShape::new(ElementType::F32, 0, 3, 1),
+            Err(ShapeError::RowBytes { .. })
+        ));
+        assert!(matches!(
+            TableShape::new(ElementType::F32, 1 << 19, 0, 1),
+            Err(ShapeError::RowBytes { .. })
+        ));
+        assert!(matches!(
+            TableShape::new(ElementType::F32, usize::MAX, 1, 1),
+            Err(ShapeError::RowBytes { .. })
+        ));
+        assert!(matches!(
+            TableShape::with_chunk_bytes(ElementType::F32, 16, 0, 64),
             Err(ShapeError::ChunkBytes { slot_bytes: 80, .. })
         ));
     }

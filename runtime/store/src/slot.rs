@@ -8,7 +8,7 @@
 
 use std::ptr::NonNull;
 
-use sterna_kernels::RowPtr;
+use sterna_kernels::{ElementType, RowPtr};
 use sterna_protocol::{Epoch, Key, MetaWord, SlotState};
 use thiserror::Error;
 
@@ -231,6 +231,7 @@ impl<'a> Slot<'a> {
 
     #[inline]
     fn row(&self) -> Lanes {
+        let ElementType::F32 = self.shape.element();
         // SAFETY: the row lies behind the header inside the slot, by the constructor's contract.
         unsafe { Lanes::new(self.start, HEADER_BYTES, self.shape.row_len()) }
     }

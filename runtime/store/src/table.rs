@@ -78,7 +78,7 @@ impl RowTable {
             here,
             arena: SlotArena::new(shape, chunks_max.max(shape.chunks_for(slots))),
             directory: Directory::new(slots, DIRECTORY_CHUNK_BYTES),
-            ahead_read: ahead(shape.dim() * size_of::<f32>() + 16),
+            ahead_read: ahead(shape.dim() * shape.element().bytes() + 16),
             ahead_write: ahead(shape.slot_bytes()),
             placement,
         }

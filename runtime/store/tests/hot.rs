@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sterna_kernels::{Optimizer, RowShape};
+use sterna_kernels::{ElementType, Optimizer, RowShape};
 use sterna_protocol::{Epoch, Key, Rank, SlotState, TableId};
 use sterna_store::{
     Change, ChunkError, ChunkMemory, HotRows, PartitionMap, Patience, Placement, RowTable,
@@ -24,7 +24,7 @@ fn sgd() -> RowShape {
 fn table(keys: u64, shape: &RowShape) -> RowTable {
     let placement = Placement::new(keys, &PartitionMap::even(1)).unwrap();
     let slots = placement.slots(Rank(0));
-    let form = TableShape::new(shape.dim, shape.state_len(), slots).unwrap();
+    let form = TableShape::new(ElementType::F32, shape.dim, shape.state_len(), slots).unwrap();
     let table = RowTable::new(TableId(0), Rank(0), placement, form, 0);
     table.allocate::<ChunkError>(|bytes| Ok(ChunkMemory::heap(bytes))).unwrap();
     for (slot, key) in table.placement().keys_at(Rank(0)) {

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use loom::thread;
+use sterna_kernels::ElementType;
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState, TableId};
 use sterna_store::{
     ChunkMemory, Control, Directory, ForeignKey, ForeignTable, Full, Patience, SlotArena,
@@ -28,7 +29,7 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 }
 
 fn arena(chunks: usize) -> SlotArena {
-    let shape = TableShape::with_chunk_bytes(4, 0, 32).unwrap();
+    let shape = TableShape::with_chunk_bytes(ElementType::F32, 4, 0, 32).unwrap();
     let arena = SlotArena::new(shape, 2);
     for _ in 0..chunks {
         arena.grow(ChunkMemory::heap(32)).unwrap();

@@ -7,7 +7,7 @@
 )]
 
 use proptest::prelude::*;
-use sterna_kernels::{Optimizer, optimizer::RowShape};
+use sterna_kernels::{ElementType, Optimizer, optimizer::RowShape};
 use sterna_protocol::{Epoch, Key, Rank, SlotState, TableId};
 use sterna_store::{
     ChunkError, ChunkMemory, Missed, PartitionMap, Patience, Placement, RowTable, SlotError,
@@ -18,7 +18,7 @@ use sterna_store::{
 fn table(keys: u64, dim: usize, state: usize, here: Rank, size: usize) -> RowTable {
     let placement = Placement::new(keys, &PartitionMap::even(size)).unwrap();
     let chunk = 1024_usize.max(4 * (dim + state) + 32).next_power_of_two();
-    let shape = TableShape::with_chunk_bytes(dim, state, chunk).unwrap();
+    let shape = TableShape::with_chunk_bytes(ElementType::F32, dim, state, chunk).unwrap();
     let table = RowTable::new(TableId(0), here, placement, shape, 0);
     table.allocate::<ChunkError>(|bytes| Ok(ChunkMemory::heap(bytes))).unwrap();
     for (slot, key) in table.placement().keys_at(here) {
