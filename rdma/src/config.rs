@@ -11,17 +11,21 @@ use std::time::Duration;
 
 use crate::error::FabricError;
 use crate::rank::Rank;
+use crate::verbs::{GidWish, Wish};
 
 /// Which ways of reaching peers may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProviderChoice {
-    /// Shared memory for peers of the same host, sockets for the others.
+    /// Shared memory for peers of the same host; for the others RDMA where both have a device, else
+    /// sockets.
     #[default]
     Auto,
     /// Shared memory only: a peer on another host is an error.
     Shm,
     /// Sockets only.
     Tcp,
+    /// RDMA only, also to peers on the same host: a node without a device is an error.
+    Verbs,
 }
 
 impl ProviderChoice {
@@ -32,6 +36,7 @@ impl ProviderChoice {
             Self::Auto => "auto",
             Self::Shm => "shm",
             Self::Tcp => "tcp",
+            Self::Verbs => "verbs",
         }
     }
 
@@ -44,8 +49,9 @@ impl ProviderChoice {
             "auto" => Ok(Self::Auto),
             "shm" => Ok(Self::Shm),
             "tcp" => Ok(Self::Tcp),
+            "verbs" => Ok(Self::Verbs),
             _ => Err(FabricError::Config(format!(
-                "STERNA_FABRIC={name} is not known: use auto, shm or tcp"
+                "STERNA_FABRIC={name} is not known: use auto, verbs, shm or tcp"
             ))),
         }
     }
@@ -64,6 +70,8 @@ pub struct FabricConfig {
     pub token: String,
     /// Which ways of reaching peers may be used; the same at all nodes.
     pub choice: ProviderChoice,
+    /// Which RDMA device, port and GID are used; all of it is found unless it is set.
+    pub rdma: Wish,
     /// This node's number among those of its host.
     pub local_rank: Option<usize>,
     /// Number of nodes on this host.
@@ -99,6 +107,7 @@ impl FabricConfig {
             rendezvous: rendezvous.map(str::to_owned),
             token: token.to_owned(),
             choice: ProviderChoice::Auto,
+            rdma: Wish::default(),
             local_rank: None,
             local_size: None,
             join_timeout: Self::JOIN_TIMEOUT,
@@ -141,6 +150,7 @@ impl FabricConfig {
         if let Some(choice) = environment.get("STERNA_FABRIC") {
             config.choice = ProviderChoice::parse(&choice)?;
         }
+        config.rdma = environment.rdma()?;
         if let Some(seconds) = environment.number("STERNA_JOIN_TIMEOUT")? {
             config.join_timeout = Duration::from_secs(seconds as u64);
         }
@@ -239,6 +249,29 @@ impl Environment<'_> {
                 })
             })
             .transpose()
+    }
+
+    fn rdma(&self) -> Result<Wish, FabricError> {
+        let byte = |name: &str| {
+            let number = self.number(name)?;
+            number.map(u8::try_from).transpose().map_err(|_| {
+                FabricError::Config(format!("{name}={} is above 255", number.unwrap_or(0)))
+            })
+        };
+        let gid = self.get("STERNA_GID");
+        let gid = gid.map(|text| {
+            GidWish::parse(&text).ok_or_else(|| {
+                FabricError::Config(format!(
+                    "STERNA_GID={text} is neither a place in the table of GIDs nor an IP address"
+                ))
+            })
+        });
+        Ok(Wish {
+            device: self.get("STERNA_DEVICE"),
+            port: byte("STERNA_DEVICE_PORT")?,
+            gid: gid.transpose()?,
+            traffic_class: byte("STERNA_TRAFFIC_CLASS")?.unwrap_or(0),
+        })
     }
 
     fn place(&self) -> Result<Option<Place>, FabricError> {
@@ -368,6 +401,24 @@ mod tests {
         assert_eq!((config.rank, config.size), (Rank(2), 3));
         assert_eq!(config.rendezvous.as_deref(), Some("10.0.0.1:9"));
         assert_eq!(config.choice, ProviderChoice::Tcp);
+    }
+
+    #[test]
+    fn rdma_port_and_gid_can_be_forced_and_a_mistake_is_named() {
+        let base = [("RANK", "0"), ("WORLD_SIZE", "2"), ("STERNA_ADDR", "a:1"), TOKEN];
+        let with = |name, value| read(&[base[0], base[1], base[2], base[3], (name, value)]);
+        let rdma = |name, value| with(name, value).expect("a valid environment").rdma;
+        assert_eq!(rdma("STERNA_DEVICE", "mlx5_1").device.as_deref(), Some("mlx5_1"));
+        assert_eq!(rdma("STERNA_DEVICE_PORT", "2").port, Some(2));
+        assert_eq!(rdma("STERNA_GID", "3").gid, Some(GidWish::Index(3)));
+        assert!(matches!(rdma("STERNA_GID", "10.0.0.7").gid, Some(GidWish::Address(_))));
+        assert_eq!(rdma("STERNA_TRAFFIC_CLASS", "106").traffic_class, 106);
+        for (name, value) in
+            [("STERNA_DEVICE_PORT", "x"), ("STERNA_GID", "eth0"), ("STERNA_TRAFFIC_CLASS", "256")]
+        {
+            let error = with(name, value).expect_err(value).to_string();
+            assert!(error.contains(name) && error.contains(value), "{error}");
+        }
     }
 
     #[test]

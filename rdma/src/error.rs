@@ -2,6 +2,7 @@
 
 use crate::rank::Rank;
 use crate::region::RegionId;
+use crate::verbs::VerbsError;
 
 /// What can go wrong in the fabric.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum FabricError {
         /// The system's reason and what to do.
         reason: String,
     },
+    /// RDMA cannot be used, or a call to a device failed.
+    #[error("RDMA: {0}")]
+    Verbs(#[from] VerbsError),
     /// A system call failed.
     #[error("{what}: {reason}")]
     Os {

@@ -29,6 +29,8 @@ pub const READ_BYTES_MAX: usize = (1 << 20) + 64;
 pub enum Provider {
     /// Mapped memory of a process on the same host.
     Shm,
+    /// RDMA devices.
+    Verbs,
     /// Sockets.
     Tcp,
     /// The deterministic simulator.
@@ -41,6 +43,7 @@ impl Provider {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Shm => "shm",
+            Self::Verbs => "verbs",
             Self::Tcp => "tcp",
             Self::Sim => "sim",
         }

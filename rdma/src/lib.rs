@@ -1,6 +1,6 @@
 //! The one-sided fabric of Sterna: regions that peers may read, ordered links for records, and
-//! read lanes. Providers: shared memory between processes of one host (`shm`), sockets (`tcp`), and a
-//! deterministic simulator (`sim`). [`verbs`] finds the RDMA devices of a host.
+//! read lanes. Providers: RDMA ([`verbs`]), shared memory between processes of one host (`shm`), sockets (`tcp`), and a
+//! deterministic simulator (`sim`).
 //!
 //! The traits of [`fabric`] are all that the layers above see; one conformance suite runs against
 //! every provider.

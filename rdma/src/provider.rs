@@ -10,6 +10,13 @@ use crate::fabric::{FabricCounters, Provider, ReadLane, Sink};
 use crate::rank::Rank;
 use crate::region::{Region, RegionToken};
 
+/// How a peer's device names memory of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RemoteAccess {
+    pub(crate) address: u64,
+    pub(crate) key: u32,
+}
+
 /// One way of reaching some peers of a job.
 ///
 /// `poll`, `arm` and `disarm` are called by one thread at a time (the fabric serialises them); the
@@ -18,8 +25,8 @@ pub(crate) trait PeerProvider: Send + Sync {
     /// Which way.
     fn kind(&self) -> Provider;
 
-    /// Makes a region reachable for this provider's peers.
-    fn export(&self, region: &Arc<Region>) -> Result<(), FabricError>;
+    /// Makes a region reachable for this provider's peers. Returns how their devices name it, if they do.
+    fn export(&self, region: &Arc<Region>) -> Result<Option<RemoteAccess>, FabricError>;
 
     /// Makes a region of one of this provider's peers readable.
     fn import(&self, peer: Rank, token: &RegionToken) -> Result<(), FabricError>;

@@ -116,7 +116,7 @@ impl fmt::Debug for Region {
 /// ```text
 ///  0         4         8                16               24               32
 /// +---------+---------+----------------+----------------+----------------+
-/// | id      | 0       | bytes          | key (verbs)    | address (verbs)|
+/// | id      | rkey    | bytes          | tag            | address (verbs)|
 /// +---------+---------+----------------+----------------+----------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +125,11 @@ pub struct RegionToken {
     pub id: RegionId,
     /// Its size.
     pub bytes: u64,
-    /// Provider's own: remote key.
+    /// What shows that it is of a node of the job.
     pub key: u64,
-    /// Provider's own: remote address.
+    /// How devices of peers name it: key (verbs).
+    pub remote_key: u32,
+    /// How devices of peers name it: first byte (verbs).
     pub address: u64,
 }
 
@@ -140,6 +142,7 @@ impl RegionToken {
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut out = [0; Self::BYTES];
         out[0..4].copy_from_slice(&self.id.0.to_le_bytes());
+        out[4..8].copy_from_slice(&self.remote_key.to_le_bytes());
         out[8..16].copy_from_slice(&self.bytes.to_le_bytes());
         out[16..24].copy_from_slice(&self.key.to_le_bytes());
         out[24..32].copy_from_slice(&self.address.to_le_bytes());
@@ -150,8 +153,10 @@ impl RegionToken {
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         Self {
-            id: RegionId(u32::from_le_bytes(bytes[0..4].try_into().expect("4 bytes"))),
+            id: RegionId(half(0)),
+            remote_key: half(4),
             bytes: word(8),
             key: word(16),
             address: word(24),

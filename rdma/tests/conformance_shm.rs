@@ -13,5 +13,6 @@ impl Choice for Shm {
 }
 
 conformance::conformance!(JobCluster<Shm>);
+conformance::conformance_guards!(JobCluster<Shm>, Shm);
 conformance::conformance_threads!(Shm);
 conformance::conformance_processes!(Shm);

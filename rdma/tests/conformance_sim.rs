@@ -41,3 +41,4 @@ impl Cluster for SimCluster {
 }
 
 conformance::conformance!(SimCluster);
+conformance::conformance_guards!(SimCluster);

@@ -13,5 +13,6 @@ impl Choice for Tcp {
 }
 
 conformance::conformance!(JobCluster<Tcp>);
+conformance::conformance_guards!(JobCluster<Tcp>, Tcp);
 conformance::conformance_threads!(Tcp);
 conformance::conformance_processes!(Tcp);

@@ -1,5 +1,5 @@
-//! Connects a node to those peers that sockets reach: it calls the lower ranks and is called by the
-//! higher ones.
+//! Connects a node to those peers that it meets over sockets (which then carry the records, or only set
+//! RDMA up): it calls the lower ranks and is called by the higher ones.
 
 use std::net::TcpStream;
 use std::time::Instant;
@@ -11,14 +11,14 @@ use crate::join::proof::Purpose;
 use crate::join::rendezvous::Joined;
 use crate::rank::Rank;
 
-/// Connects to all peers that `routes` gives to the sockets.
+/// Connects to all peers that `routes` gives to sockets or RDMA.
 pub(super) fn connect(
     joined: &Joined,
     routes: &[Option<Provider>],
 ) -> Result<Vec<(Rank, TcpStream)>, FabricError> {
     let begin = Instant::now();
     let deadline = joined.connect_deadline();
-    let by_sockets = |rank: usize| routes[rank] == Some(Provider::Tcp);
+    let by_sockets = |rank: usize| matches!(routes[rank], Some(Provider::Tcp | Provider::Verbs));
     let mine = joined.me.rank.index();
     let mut links = Vec::new();
     for node in joined.nodes[..mine].iter().filter(|node| by_sockets(node.rank.index())) {

@@ -24,12 +24,13 @@ use crate::join::doorkeeper::Doorkeeper;
 use crate::join::proof::JobKey;
 use crate::join::rendezvous::{Joined, join};
 use crate::memory;
-use crate::provider::PeerProvider;
+use crate::provider::{PeerProvider, RemoteAccess};
 use crate::rank::Rank;
 use crate::region::{Region, RegionId, RegionSpec, RegionToken};
 use crate::shm::{ShmConfig, ShmPeer, ShmProvider};
 use crate::strangers::Strangers;
 use crate::tcp::{TcpParts, TcpProvider};
+use crate::verbs::{VerbsConfig, VerbsProvider};
 use crate::wake::Wake;
 use lane::JobLane;
 
@@ -96,7 +97,7 @@ impl JobFabric {
         }
         let joined = join(&mut config)?;
         let kinds = routes::decide(&joined.me, &joined.nodes)?;
-        let description = routes::describe(&joined.me, &joined.nodes, &kinds);
+        let description = routes::describe(&joined.me, &joined.nodes, &kinds, &joined.rdma);
         tracing::info!("{description}");
         let failed = |error: std::io::Error| FabricError::Os {
             what: "creating an event queue".to_owned(),
@@ -168,13 +169,9 @@ impl JobFabric {
     }
 
     /// What makes a token ours: nobody without the job's token can compute it.
-    fn tag(&self, owner: Rank, id: RegionId, bytes: u64) -> u64 {
-        self.key.tag(&[
-            b"region",
-            &owner.0.to_le_bytes(),
-            &id.0.to_le_bytes(),
-            &bytes.to_le_bytes(),
-        ])
+    fn tag(&self, owner: Rank, token: &RegionToken) -> u64 {
+        let untagged = RegionToken { key: 0, ..*token };
+        self.key.tag(&[b"region", &owner.0.to_le_bytes(), &untagged.to_bytes()])
     }
 
     /// Asks the system what has happened and sorts it by provider.
@@ -243,8 +240,25 @@ fn connect(
             deadline: joined.connect_deadline(),
         })?));
     }
+    let is_rdma = |peer: &Rank| kinds[peer.index()] == Some(Provider::Verbs);
+    let (rdma, links) = links::connect(joined, kinds)?
+        .into_iter()
+        .partition::<Vec<_>, _>(|(peer, _)| is_rdma(peer));
+    if let (false, Ok(place)) = (rdma.is_empty(), &joined.rdma) {
+        providers.push(Box::new(VerbsProvider::connect(VerbsConfig {
+            me: &joined.me,
+            nodes: &joined.nodes,
+            key: &joined.key,
+            links: rdma,
+            arrivals: joined.doorkeeper.arrivals(),
+            place,
+            registry: registry()?,
+            first_token: providers.len() * TOKENS_EACH,
+            wake: Arc::clone(wake),
+            deadline: joined.connect_deadline(),
+        })?));
+    }
     if kinds.contains(&Some(Provider::Tcp)) {
-        let links = links::connect(joined, kinds)?;
         joined.doorkeeper.arrivals().notify(Arc::clone(wake));
         providers.push(Box::new(TcpProvider::new(TcpParts {
             me: joined.me.clone(),
@@ -280,17 +294,25 @@ impl Fabric for JobFabric {
     }
 
     fn export(&self, region: &Arc<Region>) -> Result<RegionToken, FabricError> {
+        let mut remote = RemoteAccess::default();
         for provider in &self.providers {
-            provider.export(region)?;
+            remote = provider.export(region)?.unwrap_or(remote);
         }
-        let (id, bytes) = (region.id(), region.bytes() as u64);
-        Ok(RegionToken { id, bytes, key: self.tag(self.rank, id, bytes), address: 0 })
+        let mut token = RegionToken {
+            id: region.id(),
+            bytes: region.bytes() as u64,
+            key: 0,
+            remote_key: remote.key,
+            address: remote.address,
+        };
+        token.key = self.tag(self.rank, &token);
+        Ok(token)
     }
 
     fn import(&self, peer: Rank, token: &RegionToken) -> Result<(), FabricError> {
         let provider = self
             .route(peer)
-            .filter(|_| token.key == self.tag(peer, token.id, token.bytes))
+            .filter(|_| token.key == self.tag(peer, token))
             .ok_or(FabricError::UnknownRegion { peer, region: token.id })?;
         provider.import(peer, token)
     }

@@ -22,6 +22,9 @@ const ARRIVALS_MAX: usize = 4096;
 /// Limit for telling a caller the verdict; 40 bytes fit into an empty socket buffer.
 const VERDICT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Takes the connections that it wants, in the door's thread, and gives the others back.
+pub(crate) type Diversion = Box<dyn Fn(Admitted) -> Option<Admitted> + Send>;
+
 /// Connections of peers that have proven themselves, for whoever uses them.
 #[derive(Default)]
 pub(crate) struct Arrivals {
@@ -29,12 +32,18 @@ pub(crate) struct Arrivals {
     waiting: AtomicUsize,
     arrived: Condvar,
     wake: Mutex<Option<Arc<Wake>>>,
+    diversion: Mutex<Option<Diversion>>,
 }
 
 impl Arrivals {
     /// Wakes this as well when somebody arrives.
     pub(crate) fn notify(&self, wake: Arc<Wake>) {
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
+
+    /// Shows each new connection to this first.
+    pub(crate) fn divert(&self, diversion: Diversion) {
+        *self.diversion.lock().unwrap_or_else(PoisonError::into_inner) = Some(diversion);
     }
 
     /// Whether somebody waits; one load.
@@ -69,6 +78,14 @@ impl Arrivals {
     }
 
     fn put(&self, admitted: Admitted) {
+        let diversion = self.diversion.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(admitted) = (match diversion.as_ref() {
+            Some(diversion) => diversion(admitted),
+            None => Some(admitted),
+        }) else {
+            return;
+        };
+        drop(diversion);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() >= ARRIVALS_MAX {
             tracing::warn!(from = %admitted.node.rank, "dropped a connection: the engine does not run");

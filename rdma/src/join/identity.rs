@@ -3,13 +3,15 @@
 //! ```text
 //!  0      2      4        8        12      16            24          40       48         56
 //! +------+------+--------+--------+-------+-------------+-----------+--------+----------+
-//! | rank | size | choice | pid    | uid   | incarnation | boot id   | netns  | port, v6 |
+//! | rank | size | ways   | pid    | uid   | incarnation | boot id   | netns  | port, v6 |
 //! +------+------+--------+--------+-------+-------------+-----------+--------+----------+
 //! 56            72
 //! +------------+
 //! | IP address |
 //! +------------+
 //! ```
+//!
+//! `ways` are two bytes: the choice of providers, and the network of the RDMA port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -48,6 +50,13 @@ impl HostIdentity {
     }
 }
 
+/// Kinds of networks for RDMA; ports in different kinds do not reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RdmaNetwork {
+    InfiniBand,
+    Ethernet,
+}
+
 /// What a node tells about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeIdentity {
@@ -56,6 +65,8 @@ pub(crate) struct NodeIdentity {
     pub(crate) size: u16,
     pub(crate) choice: ProviderChoice,
     pub(crate) pid: u32,
+    /// The kind of network of its RDMA port, if it has one that may be used.
+    pub(crate) rdma: Option<RdmaNetwork>,
     /// Random at each start of a node: a restarted node is another one.
     pub(crate) incarnation: u64,
     pub(crate) host: HostIdentity,
@@ -76,6 +87,12 @@ impl NodeIdentity {
             ProviderChoice::Auto => 0,
             ProviderChoice::Shm => 1,
             ProviderChoice::Tcp => 2,
+            ProviderChoice::Verbs => 3,
+        };
+        out[5] = match self.rdma {
+            None => 0,
+            Some(RdmaNetwork::InfiniBand) => 1,
+            Some(RdmaNetwork::Ethernet) => 2,
         };
         out[8..12].copy_from_slice(&self.pid.to_le_bytes());
         out[12..16].copy_from_slice(&self.host.uid.to_le_bytes());
@@ -109,6 +126,13 @@ impl NodeIdentity {
             0 => ProviderChoice::Auto,
             1 => ProviderChoice::Shm,
             2 => ProviderChoice::Tcp,
+            3 => ProviderChoice::Verbs,
+            _ => return None,
+        };
+        let rdma = match bytes[5] {
+            0 => None,
+            1 => Some(RdmaNetwork::InfiniBand),
+            2 => Some(RdmaNetwork::Ethernet),
             _ => return None,
         };
         let (rank, size) = (half(0), half(2));
@@ -119,6 +143,7 @@ impl NodeIdentity {
             rank: Rank(rank),
             size,
             choice,
+            rdma,
             pid: word(8),
             incarnation: long(16),
             host: HostIdentity {
@@ -141,7 +166,8 @@ mod tests {
             let node = NodeIdentity {
                 rank: Rank(3),
                 size: 9,
-                choice: ProviderChoice::Shm,
+                choice: ProviderChoice::Verbs,
+                rdma: Some(RdmaNetwork::Ethernet),
                 pid: 7,
                 incarnation: 0x1234_5678_9abc_def0,
                 host: HostIdentity::of_this_process().expect("procfs"),

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::identity::NodeIdentity;
 
 /// Raised with every change of anything that travels between nodes.
-pub(crate) const PROTOCOL_VERSION: u32 = 1;
+pub(crate) const PROTOCOL_VERSION: u32 = 2;
 
 /// Starts every connection. The line break keeps it apart from text protocols.
 const MAGIC: [u8; 8] = *b"STERNA\r\n";
@@ -321,6 +321,7 @@ mod tests {
             rank: Rank(1),
             size: 2,
             choice: ProviderChoice::Auto,
+            rdma: None,
             pid: 1,
             incarnation: 5,
             host: HostIdentity { boot_id: [1; 16], network_namespace: 2, uid: 3 },

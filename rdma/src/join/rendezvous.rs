@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use super::call::{CallError, dial, hear_verdict, prove};
 use super::door::{Admitted, Door};
 use super::doorkeeper::Doorkeeper;
-use super::identity::{HostIdentity, NodeIdentity};
+use super::identity::{HostIdentity, NodeIdentity, RdmaNetwork};
 use super::proof::{JobKey, Purpose, Refusal};
-use crate::config::FabricConfig;
+use crate::config::{FabricConfig, ProviderChoice};
 use crate::error::FabricError;
 use crate::rank::Rank;
 use crate::strangers::Strangers;
+use crate::verbs::{Place, choose};
 
 /// First and longest pause between two attempts to reach rank 0.
 const RETRY_PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(200)];
@@ -40,6 +41,8 @@ pub(crate) struct Joined {
     pub(crate) key: JobKey,
     pub(crate) doorkeeper: Doorkeeper,
     pub(crate) strangers: Arc<Strangers>,
+    /// Where this node's RDMA connections are to be, or why there are none.
+    pub(crate) rdma: Result<Place, String>,
     deadline: Instant,
 }
 
@@ -62,7 +65,33 @@ pub(crate) fn join(config: &mut FabricConfig) -> Result<Joined, FabricError> {
     }
 }
 
-fn identity(config: &FabricConfig, address: SocketAddr) -> Result<NodeIdentity, FabricError> {
+/// Finds the RDMA port that this node uses, if it may use one. Unless it is asked for, a software device is
+/// not: sockets are faster.
+fn find_rdma(
+    config: &FabricConfig,
+    address: SocketAddr,
+) -> Result<Result<Place, String>, FabricError> {
+    let is_forced = match config.choice {
+        ProviderChoice::Shm | ProviderChoice::Tcp => return Ok(Err("not wanted".to_owned())),
+        ProviderChoice::Verbs => true,
+        ProviderChoice::Auto => config.rdma.device.is_some(),
+    };
+    match choose(&config.rdma, Some(address.ip())) {
+        Ok(place) if place.is_software && !is_forced => Ok(Err(format!(
+            "{} is a software device; --device {} uses it all the same",
+            place.device, place.device
+        ))),
+        Ok(place) => Ok(Ok(place)),
+        Err(error) if is_forced => Err(error.into()),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn identity(
+    config: &FabricConfig,
+    address: SocketAddr,
+    rdma: &Result<Place, String>,
+) -> Result<NodeIdentity, FabricError> {
     let mut incarnation = [0; 8];
     getrandom::fill(&mut incarnation).map_err(|error| FabricError::Os {
         what: "drawing a random number".to_owned(),
@@ -72,6 +101,10 @@ fn identity(config: &FabricConfig, address: SocketAddr) -> Result<NodeIdentity, 
         rank: config.rank,
         size: u16::try_from(config.size).expect("at most 4,096 nodes"),
         choice: config.choice,
+        rdma: rdma.as_ref().ok().map(|place| match place.is_ethernet {
+            true => RdmaNetwork::Ethernet,
+            false => RdmaNetwork::InfiniBand,
+        }),
         pid: std::process::id(),
         incarnation: u64::from_le_bytes(incarnation),
         host: HostIdentity::of_this_process()?,
@@ -91,7 +124,8 @@ fn lead(
         None => listen(config)?,
     };
     let mut door = Door::new(listener, key.clone(), Arc::clone(&strangers))?;
-    let me = identity(config, door.address())?;
+    let rdma = find_rdma(config, door.address())?;
+    let me = identity(config, door.address(), &rdma)?;
     let mut lobby = Lobby { waiting: (0..config.size).map(|_| None).collect(), me: &me, key: &key };
     let nodes = match lobby.fill(&mut door, config, deadline) {
         Ok(nodes) => nodes,
@@ -101,7 +135,7 @@ fn lead(
         }
     };
     let doorkeeper = Doorkeeper::start(door)?;
-    Ok(Joined { nodes, me, key, doorkeeper, strangers, deadline })
+    Ok(Joined { nodes, me, key, doorkeeper, strangers, rdma, deadline })
 }
 
 /// Those who have joined and wait for the others.
@@ -368,7 +402,8 @@ fn ask(
     };
     let listener = TcpListener::bind((ip, 0)).map_err(os)?;
     let door = Door::new(listener, key.clone(), Arc::clone(strangers))?;
-    let me = identity(config, door.address())?;
+    let rdma = find_rdma(config, door.address())?;
+    let me = identity(config, door.address(), &rdma)?;
     let transcript = prove(&stream, Purpose::Join, &me, key, deadline)?;
     let table_bytes = config.size * NodeIdentity::BYTES;
     let table = hear_verdict(&stream, key, &transcript, table_bytes, deadline + GRACE)?;
@@ -385,5 +420,5 @@ fn ask(
     }
     let doorkeeper = Doorkeeper::start(door)?;
     let strangers = Arc::clone(strangers);
-    Ok(Joined { nodes, me, key: key.clone(), doorkeeper, strangers, deadline })
+    Ok(Joined { nodes, me, key: key.clone(), doorkeeper, strangers, rdma, deadline })
 }

@@ -18,7 +18,7 @@ use super::peer::{Peer, Standing, lock};
 use crate::error::{FabricError, SendError};
 use crate::fabric::{FabricCounters, LostReason, Provider, RECORD_BYTES_MAX, ReadLane, Sink};
 use crate::memory::Backing;
-use crate::provider::PeerProvider;
+use crate::provider::{PeerProvider, RemoteAccess};
 use crate::rank::Rank;
 use crate::region::{Region, RegionToken};
 use crate::ring::PushError;
@@ -179,7 +179,7 @@ impl PeerProvider for ShmProvider {
         Provider::Shm
     }
 
-    fn export(&self, region: &Arc<Region>) -> Result<(), FabricError> {
+    fn export(&self, region: &Arc<Region>) -> Result<Option<RemoteAccess>, FabricError> {
         let backing = region.backing().downcast_ref::<Backing>();
         let Some(fd) = backing.and_then(Backing::fd) else {
             return Err(FabricError::Config(format!(
@@ -195,7 +195,7 @@ impl PeerProvider for ShmProvider {
         for peer in self.table.peers.iter() {
             control::send(&self.table.peers, peer, packet, &[fd], EXPORT_WAIT_MAX)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The peer passed the memory before it sent the record with the token, so it is in the socket by now:

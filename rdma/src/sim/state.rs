@@ -144,7 +144,7 @@ impl State {
         let node = &mut self.nodes[rank.index()];
         let (token, _) = node.exports.entry(region.id()).or_insert_with(|| {
             let (id, bytes) = (region.id(), region.bytes() as u64);
-            (RegionToken { id, bytes, key, address: 0 }, Arc::clone(region))
+            (RegionToken { id, bytes, key, remote_key: 0, address: 0 }, Arc::clone(region))
         });
         Ok(*token)
     }

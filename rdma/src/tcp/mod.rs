@@ -35,7 +35,7 @@ use crate::join::call::{CallError, call};
 use crate::join::doorkeeper::Arrivals;
 use crate::join::identity::NodeIdentity;
 use crate::join::proof::{JobKey, Purpose};
-use crate::provider::PeerProvider;
+use crate::provider::{PeerProvider, RemoteAccess};
 use crate::rank::Rank;
 use crate::region::{Region, RegionId, RegionToken};
 use crate::strangers::Strangers;
@@ -186,9 +186,9 @@ impl PeerProvider for TcpProvider {
         Provider::Tcp
     }
 
-    fn export(&self, region: &Arc<Region>) -> Result<(), FabricError> {
+    fn export(&self, region: &Arc<Region>) -> Result<Option<RemoteAccess>, FabricError> {
         self.shared.exports.add(region);
-        Ok(())
+        Ok(None)
     }
 
     fn import(&self, peer: Rank, token: &RegionToken) -> Result<(), FabricError> {

@@ -51,6 +51,7 @@ impl Bench {
                 rank: Rank(rank),
                 size: 2,
                 choice: ProviderChoice::Tcp,
+                rdma: None,
                 pid: 0,
                 incarnation: 0,
                 host,

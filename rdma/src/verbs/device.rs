@@ -61,8 +61,6 @@ pub struct DeviceLimits {
     pub shared_requests: u64,
     /// To what its atomics are atomic.
     pub atomics: Atomics,
-    /// Registers memory that need not stay in RAM.
-    pub on_demand_paging: Option<bool>,
 }
 
 /// To what a device's atomic operations are atomic. Sterna uses none.
@@ -184,6 +182,17 @@ pub fn fork_safety() -> Result<ForkSafety, VerbsError> {
     })
 }
 
+/// Opens the device of this name.
+pub(super) fn open(name: &str) -> Result<Context, VerbsError> {
+    let library = Library::get()?;
+    let list = List::get(library)?;
+    // SAFETY: a device of the list, which is alive.
+    let found = list.iter().find(|raw| unsafe { name_of(*raw) } == name);
+    let raw = found.ok_or_else(|| VerbsError::Choice(format!("there is no RDMA device {name}")))?;
+    // SAFETY: as above.
+    unsafe { Context::open(library, raw, name) }
+}
+
 /// The library's list of devices, freed when dropped.
 struct List {
     library: &'static Library,
@@ -281,7 +290,6 @@ fn limits(attr: &ibv_device_attr) -> DeviceLimits {
             IBV_ATOMIC_GLOB => Atomics::Global,
             _ => Atomics::None,
         },
-        on_demand_paging: None,
     }
 }
 

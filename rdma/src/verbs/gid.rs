@@ -84,6 +84,11 @@ pub(super) fn read_table(root: &Path, device: &str, port: u8, places: u32) -> Ve
         .collect()
 }
 
+/// One place of the table, if it is in use.
+pub(super) fn read_place(root: &Path, device: &str, port: u8, index: u8) -> Option<GidEntry> {
+    read_entry(&root.join(format!("sys/class/infiniband/{device}/ports/{port}")), index)
+}
+
 fn read_entry(base: &Path, index: u8) -> Option<GidEntry> {
     let text = |path: &str| {
         let text = fs::read_to_string(base.join(format!("{path}/{index}"))).ok()?;
@@ -148,5 +153,6 @@ mod tests {
     #[test]
     fn a_port_that_is_not_there_has_no_addresses() {
         assert!(read_table(Path::new("/nonexistent"), "mlx5_0", 1, 16).is_empty());
+        assert!(read_place(Path::new("/nonexistent"), "mlx5_0", 1, 0).is_none());
     }
 }

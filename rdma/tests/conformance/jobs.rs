@@ -17,6 +17,11 @@ pub const TOKEN: &str = "token of the conformance suite";
 pub trait Choice: Send + Sync + 'static {
     const CHOICE: ProviderChoice;
     const PROVIDER: Provider;
+
+    /// Why it cannot be tried on this machine.
+    fn missing() -> Option<String> {
+        None
+    }
 }
 
 /// How the nodes of a job join it: rank 0 listens at a free port.
@@ -52,6 +57,10 @@ pub struct JobCluster<P> {
 
 impl<P: Choice> Cluster for JobCluster<P> {
     const SEEDS: std::ops::Range<u64> = 0..1;
+
+    fn missing() -> Option<String> {
+        P::missing()
+    }
 
     fn start(nodes: usize, _seed: u64) -> Self {
         let fabrics = open_all(configs::<P>(nodes).0);

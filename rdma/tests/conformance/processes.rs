@@ -386,7 +386,12 @@ pub fn a_process_that_says_goodbye_is_no_failure<P: Choice>(_seed: u64) {
     parent.assert_first_part();
 }
 
-/// Over memory a stopped process is still readable; over sockets its READs wait for it.
+/// Whether READs need nothing of the owner's process.
+fn is_one_sided<P: Choice>() -> bool {
+    matches!(P::PROVIDER, Provider::Shm | Provider::Verbs)
+}
+
+/// Over memory and RDMA a stopped process is still readable; over sockets its READs wait for it.
 pub fn a_stopped_process_loses_nothing<P: Choice>(_seed: u64) {
     let mut parent = Parent::start::<P>("count");
     let mut lane: Box<dyn ReadLane> = parent.fabric.open_lane().expect("a lane");
@@ -395,7 +400,7 @@ pub fn a_stopped_process_loses_nothing<P: Choice>(_seed: u64) {
     let read = Read { offset: 64, ..parent.read(1) };
     lane.post(read).expect("a legal READ");
     lane.submit().expect("no fault of this node");
-    if P::PROVIDER == Provider::Shm {
+    if is_one_sided::<P>() {
         parent.until("the READ", |_| take_read(lane.as_mut()));
     }
     for _ in 0..10 {
@@ -406,7 +411,7 @@ pub fn a_stopped_process_loses_nothing<P: Choice>(_seed: u64) {
     send(&*parent.fabric, CHILD, b"while you were away", &mut parent.inbox);
     parent.child.signal(libc::SIGCONT);
     parent.until("more records", |parent| parent.received() > before + 10);
-    if P::PROVIDER != Provider::Shm {
+    if !is_one_sided::<P>() {
         parent.until("the READ", |_| take_read(lane.as_mut()));
     }
     parent.child.kill();

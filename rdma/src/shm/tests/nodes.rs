@@ -159,7 +159,13 @@ impl Node {
 pub(super) fn region(id: u32, bytes: usize) -> (Arc<Region>, RegionToken) {
     let spec = RegionSpec { name: "test", bytes, rights: Rights::Read };
     let region = memory::allocate(spec, RegionId(id), true).expect("little memory");
-    let token = RegionToken { id: region.id(), bytes: region.bytes() as u64, key: 0, address: 0 };
+    let token = RegionToken {
+        id: region.id(),
+        bytes: region.bytes() as u64,
+        key: 0,
+        remote_key: 0,
+        address: 0,
+    };
     (Arc::new(region), token)
 }
 

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
-use libc::c_int;
+use libc::{c_int, c_uint};
 
 use super::bindings::{self, *};
 use crate::verbs::error::VerbsError;
@@ -62,6 +62,23 @@ functions! {
     ibv_close_device @ "IBVERBS_1.1": fn(context: *mut ibv_context) -> c_int;
     ibv_query_device @ "IBVERBS_1.1": fn(context: *mut ibv_context, attr: *mut ibv_device_attr) -> c_int;
     ibv_query_port @ "IBVERBS_1.1": fn(context: *mut ibv_context, port: u8, attr: *mut _compat_ibv_port_attr) -> c_int;
+    ibv_get_async_event @ "IBVERBS_1.1": fn(context: *mut ibv_context, event: *mut ibv_async_event) -> c_int;
+    ibv_ack_async_event @ "IBVERBS_1.1": fn(event: *mut ibv_async_event);
+    ibv_alloc_pd @ "IBVERBS_1.1": fn(context: *mut ibv_context) -> *mut ibv_pd;
+    ibv_dealloc_pd @ "IBVERBS_1.1": fn(pd: *mut ibv_pd) -> c_int;
+    ibv_reg_mr @ "IBVERBS_1.1": fn(pd: *mut ibv_pd, at: *mut c_void, bytes: usize, access: c_int) -> *mut ibv_mr;
+    ibv_dereg_mr @ "IBVERBS_1.1": fn(mr: *mut ibv_mr) -> c_int;
+    ibv_create_comp_channel @ "IBVERBS_1.0": fn(context: *mut ibv_context) -> *mut ibv_comp_channel;
+    ibv_destroy_comp_channel @ "IBVERBS_1.0": fn(channel: *mut ibv_comp_channel) -> c_int;
+    ibv_create_cq @ "IBVERBS_1.1": fn(context: *mut ibv_context, entries: c_int, of: *mut c_void, channel: *mut ibv_comp_channel, vector: c_int) -> *mut ibv_cq;
+    ibv_destroy_cq @ "IBVERBS_1.1": fn(cq: *mut ibv_cq) -> c_int;
+    ibv_get_cq_event @ "IBVERBS_1.1": fn(channel: *mut ibv_comp_channel, cq: *mut *mut ibv_cq, of: *mut *mut c_void) -> c_int;
+    ibv_ack_cq_events @ "IBVERBS_1.1": fn(cq: *mut ibv_cq, count: c_uint);
+    ibv_create_srq @ "IBVERBS_1.1": fn(pd: *mut ibv_pd, attr: *mut ibv_srq_init_attr) -> *mut ibv_srq;
+    ibv_destroy_srq @ "IBVERBS_1.1": fn(srq: *mut ibv_srq) -> c_int;
+    ibv_create_qp @ "IBVERBS_1.1": fn(pd: *mut ibv_pd, attr: *mut ibv_qp_init_attr) -> *mut ibv_qp;
+    ibv_modify_qp @ "IBVERBS_1.1": fn(qp: *mut ibv_qp, attr: *mut ibv_qp_attr, mask: c_int) -> c_int;
+    ibv_destroy_qp @ "IBVERBS_1.1": fn(qp: *mut ibv_qp) -> c_int;
     ibv_fork_init @ "IBVERBS_1.1": fn() -> c_int;
     #[optional] ibv_is_fork_initialized @ "IBVERBS_1.13": fn() -> ibv_fork_status;
 }

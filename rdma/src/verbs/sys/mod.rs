@@ -9,6 +9,8 @@
     reason = "generated; all of what a struct needs is kept"
 )]
 pub(super) mod bindings;
+mod inline;
 mod load;
 
+pub(super) use inline::{poll_cq, post_send, post_srq_recv, req_notify_cq};
 pub(crate) use load::Library;
