@@ -10,6 +10,7 @@ pub mod data;
 pub mod dense;
 pub mod gnn;
 pub mod kge;
+pub mod mf;
 pub mod plot;
 pub mod report;
 pub mod sparse;

@@ -3,6 +3,7 @@
 mod ctr;
 mod gnn;
 mod kge;
+mod mf;
 mod progress;
 mod run;
 mod words;
@@ -24,6 +25,8 @@ enum Task {
     Gnn(Box<gnn::GnnArgs>),
     /// Knowledge graph embeddings: ComplEx and DistMult with shared sampled negatives.
     Kge(Box<kge::KgeArgs>),
+    /// Matrix factorisation of ratings, with or without biases.
+    Mf(Box<mf::MfArgs>),
     /// Word vectors: skip-gram and CBOW with negative sampling.
     Words(Box<words::WordsArgs>),
 }
@@ -34,6 +37,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         Task::Ctr(args) => ctr::run(args),
         Task::Gnn(args) => gnn::run(args),
         Task::Kge(args) => kge::run(args),
+        Task::Mf(args) => mf::run(args),
         Task::Words(args) => words::run(args),
     }
 }

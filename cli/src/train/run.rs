@@ -91,6 +91,11 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    /// The seed, if one was given.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
     /// Puts what was given on the command line over a recipe.
     pub(crate) fn apply(&self, run: &mut RunConfig) {
         take(&mut run.epochs, self.epochs.as_ref());

@@ -42,15 +42,17 @@ pub enum DataError {
     },
     /// A data folder lacks a file.
     #[error(
-        "{} has no {name} file: expected {name}.txt or {name}.tsv, plain or with .gz, .xz or .zst, \
-         with {expected}",
-        folder.display()
+        "{} has no {name} file: expected {name}.{}, plain or with .gz, .xz or .zst, with {expected}",
+        folder.display(),
+        endings.join(&format!(" or {name}."))
     )]
     Missing {
         /// The data folder.
         folder: PathBuf,
         /// The file's name without ending: `train`.
         name: &'static str,
+        /// The endings that it could have.
+        endings: Vec<String>,
         /// What it should hold.
         expected: &'static str,
     },

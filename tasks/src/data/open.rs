@@ -51,7 +51,8 @@ pub fn find(
         .map(|name| folder.join(name))
         .filter(|path| path.is_file());
     let Some(first) = found.next() else {
-        return Err(DataError::Missing { folder: folder.to_path_buf(), name, expected });
+        let endings = endings.iter().map(ToString::to_string).collect();
+        return Err(DataError::Missing { folder: folder.to_path_buf(), name, endings, expected });
     };
     match found.next() {
         None => Ok(first),

@@ -162,6 +162,8 @@ mod train;
 use serde_json::Value;
 use sterna::TableSpec;
 
+pub(crate) use order::{shuffled, stream};
+
 pub use config::{ExportFormat, RunConfig};
 pub use digest::Digest;
 pub use error::TaskError;
@@ -265,7 +267,7 @@ pub trait Task: Sync {
     ///
     /// By default: all examples, shuffled anew for every epoch.
     fn order(&self, epoch: &Epoch, order: &mut Vec<u32>) -> Dealt {
-        order::shuffled(order, epoch, self.examples());
+        shuffled(order, epoch, self.examples());
         Dealt::Shared
     }
 

@@ -17,7 +17,7 @@ use super::{Epoch, Share};
 const ORDER: u64 = 1;
 
 /// Writes an epoch's order over `count` examples.
-pub(super) fn shuffled(order: &mut Vec<u32>, epoch: &Epoch, count: usize) {
+pub(crate) fn shuffled(order: &mut Vec<u32>, epoch: &Epoch, count: usize) {
     order.clear();
     order.extend(0..u32::try_from(count).expect("fewer than 2^32 examples"));
     order.shuffle(&mut epoch.random(ORDER));
@@ -39,7 +39,7 @@ pub(super) fn round(
 }
 
 /// The random numbers for a purpose at a place; streams of different ones are independent.
-pub(super) fn stream(seed: u64, purpose: u64, place: [u64; 3]) -> Xoshiro256PlusPlus {
+pub(crate) fn stream(seed: u64, purpose: u64, place: [u64; 3]) -> Xoshiro256PlusPlus {
     let words = [purpose].into_iter().chain(place);
     let mixed = words.fold(seed, |state, word| mix(state ^ mix(word)));
     Xoshiro256PlusPlus::seed_from_u64(mixed)
