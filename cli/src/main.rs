@@ -1,6 +1,7 @@
-//! The `sterna` command: trains tasks, starts jobs, measures.
+//! The `sterna` command: trains tasks, starts jobs, measures, and checks hosts.
 
 mod bench;
+mod doctor;
 mod interrupt;
 mod launch;
 mod probe;
@@ -24,6 +25,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure this machine and Sterna on it.
     Bench(bench::BenchArgs),
+    /// Check this host, and the network between hosts, for what Sterna needs to be fast.
+    Doctor(doctor::DoctorArgs),
     /// Start any program as the ranks of a job on this host.
     Launch(launch::LaunchArgs),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Launch(args) => launch::run(&args),
     };
     match outcome {

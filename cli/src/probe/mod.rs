@@ -9,6 +9,7 @@ mod read;
 mod record;
 mod rows;
 mod spread;
+mod threads;
 mod wire;
 
 pub(crate) use party::{Party, Waiting};
@@ -16,3 +17,4 @@ pub(crate) use process::Second;
 pub(crate) use read::ReadPlan;
 pub(crate) use record::{EchoPlan, RECORD_BYTES_MIN};
 pub(crate) use spread::{Spread, Times};
+pub(crate) use threads::in_one_process;

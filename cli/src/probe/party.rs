@@ -131,6 +131,14 @@ impl Party {
         }
     }
 
+    /// Serves until the work is over; messages are no part of it.
+    pub(crate) fn serve_to_the_end(mut self) -> anyhow::Result<()> {
+        match self.serve()? {
+            None => Ok(()),
+            Some((from, _)) => bail!("{from} sent a message to a party that only serves"),
+        }
+    }
+
     /// Tells all peers that the work is over. Those that are gone need not be told.
     pub(crate) fn stop_all(&mut self) {
         for peer in self.peers() {
@@ -151,6 +159,15 @@ impl Party {
     /// Sends a message to a party that serves.
     pub(crate) fn message(&mut self, to: Rank, content: &[u8]) -> anyhow::Result<()> {
         self.send(to, Kind::Message, 0, content)
+    }
+
+    /// Waits for a message of one peer, serving all of them meanwhile.
+    pub(crate) fn answer(&mut self, from: Rank) -> anyhow::Result<Vec<u8>> {
+        match self.serve()? {
+            Some((rank, content)) if rank == from => Ok(content),
+            Some((rank, _)) => bail!("{rank} sent a message while {from} was asked"),
+            None => bail!("the work was said to be over while {from} was asked"),
+        }
     }
 
     pub(super) fn send(
