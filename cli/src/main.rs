@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod generate;
 mod interrupt;
 mod launch;
 mod probe;
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Train a model and report its quality.
     Train(train::TrainArgs),
+    /// Write a data set of any size, from a seed.
+    Generate(generate::GenerateArgs),
     /// Measure this machine and Sterna on it.
     Bench(bench::BenchArgs),
     /// Check this host, and the network between hosts, for what Sterna needs to be fast.
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Launch(args) => launch::run(&args),

@@ -8,6 +8,7 @@
 pub mod ctr;
 pub mod data;
 pub mod dense;
+pub mod generate;
 pub mod gnn;
 pub mod kge;
 pub mod mf;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::bail;
 use sterna_tasks::ctr::data::{FeatureIds, Files, Format, Source};
 use sterna_tasks::ctr::{Clicks, CtrConfig, CtrTask, ModelKind, RowOptimizer};
+use sterna_tasks::task::RunConfig;
 
 use super::run::{self, RunArgs, take};
 
@@ -16,9 +17,9 @@ use super::run::{self, RunArgs, take};
 /// its embedding and its linear weight. Towers, cross networks and the statistics of batch normalisation are rows of a
 /// second table, which every batch uses whole.
 ///
-/// Each model starts from a recipe of its own: a batch of 1024 examples, Adagrad on rows, Adam on dense
-/// parameters, and training ends when validation has not become better for some epochs. Quality is AUC and log loss of the test
-/// examples.
+/// Each model starts from a recipe of its own, a gentler one where most features are rare: batches of 1024 examples, Adagrad on
+/// rows, Adam on dense parameters. Training ends when validation has not become better for some epochs. Quality is AUC and
+/// log loss of the test examples.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Models:
   lr         logistic regression
@@ -32,6 +33,7 @@ Examples:
   sterna train ctr --data frappe --model fm --report fm.json --export fm
   sterna train ctr --data criteo.tsv.gz --hash-buckets 1000000    one file: a tenth each goes to validation and test
   sterna train ctr --train a.csv --test b.csv --schema schema.json --model lr
+  sterna generate clicks --out c.tsv && sterna train ctr --data c.tsv
   sterna train ctr --data frappe --nodes 2 --workers 2      two processes on this host
 
 A schema says what the columns of delimited text mean:
@@ -143,9 +145,8 @@ struct DataArgs {
 /// Trains and reports.
 pub(crate) fn run(args: &CtrArgs) -> anyhow::Result<ExitCode> {
     let build = |say| {
-        let config = settings(args);
-        config.check()?;
-        let clicks = read(args, config.run.seed, say)?;
+        let clicks = read(args, say)?;
+        let config = settings(args, &clicks);
         if say {
             say_plan(&config);
         }
@@ -154,7 +155,7 @@ pub(crate) fn run(args: &CtrArgs) -> anyhow::Result<ExitCode> {
     run::run(&args.run, build)
 }
 
-fn read(args: &CtrArgs, seed: u64, say: bool) -> anyhow::Result<Clicks> {
+fn read(args: &CtrArgs, say: bool) -> anyhow::Result<Clicks> {
     let begun = Instant::now();
     let data = &args.data;
     let files = Files {
@@ -169,7 +170,9 @@ fn read(args: &CtrArgs, seed: u64, say: bool) -> anyhow::Result<Clicks> {
         Some(buckets) => FeatureIds::Hashed { buckets },
         None => FeatureIds::Enumerated { min_count },
     };
-    let clicks = Source { files, format, ids, seed }.read()?;
+    let mut run = RunConfig::default();
+    args.run.apply(&mut run);
+    let clicks = Source { files, format, ids, seed: run.seed }.read()?;
     if clicks.train.clicks() == 0 || clicks.train.clicks() == clicks.train.len() {
         bail!("{}: all training examples have the same label", clicks.name);
     }
@@ -189,8 +192,8 @@ fn read(args: &CtrArgs, seed: u64, say: bool) -> anyhow::Result<Clicks> {
     Ok(clicks)
 }
 
-fn settings(args: &CtrArgs) -> CtrConfig {
-    let mut config = CtrConfig::of(args.model);
+fn settings(args: &CtrArgs, clicks: &Clicks) -> CtrConfig {
+    let mut config = CtrConfig::for_clicks(args.model, clicks);
     take(&mut config.dim, args.dim.as_ref());
     take(&mut config.hidden, args.hidden.as_ref());
     take(&mut config.cross_layers, args.cross_layers.as_ref());

@@ -1,0 +1,26 @@
+//! `sterna generate`: data sets of any size from a seed, one subcommand for each form.
+
+mod clicks;
+mod output;
+
+use std::process::ExitCode;
+
+/// Write a data set of any size, from a seed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GenerateArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Clicks in Criteo's form: 13 integers, 26 categories by Zipf's law.
+    Clicks(clicks::ClicksArgs),
+}
+
+/// Writes it.
+pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
+    match &args.what {
+        What::Clicks(args) => clicks::run(args),
+    }
+}
