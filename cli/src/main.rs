@@ -6,6 +6,7 @@ mod generate;
 mod interrupt;
 mod launch;
 mod probe;
+mod reach;
 mod train;
 
 use std::process::ExitCode;

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice, Table, TableSpec, Worker};
+use sterna::{FabricConfig, Node, NodeConfig, Table, TableSpec, Worker};
 
 use super::floor::BareRows;
+use crate::reach::ReachArgs;
 
 /// Bytes of a slot's header; bare rows are as far apart as slots are.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -61,9 +62,8 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
 
-    /// How nodes reach each other: auto, shm or tcp.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "tcp"])]
-    fabric: String,
+    #[command(flatten)]
+    reach: ReachArgs,
 
     /// Length of a slice in milliseconds.
     #[arg(long, default_value_t = 30, value_name = "MS")]
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &AccessArgs) -> anyhow::Result<ExitCode> {
         let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
         return crate::launch::run_self(args.nodes, &arguments);
     }
-    fabric.choice = ProviderChoice::parse(&args.fabric)?;
+    args.reach.apply(&mut fabric)?;
     let node = Node::join(NodeConfig::with_workers(args.threads).with_env()?, fabric)?;
     if node.size() > 1 {
         super::remote::run(args, &node)?;

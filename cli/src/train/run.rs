@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice};
+use sterna::{FabricConfig, Node, NodeConfig};
 use sterna_tasks::plot;
 use sterna_tasks::report::Report;
 use sterna_tasks::task::{ExportFormat, RunConfig, Silent, Task, estimate, train};
 
 use super::progress::Bar;
+use crate::reach::ReachArgs;
 
 /// Exit code of a run that was stopped by Ctrl-C, as the shell has it.
 const STOPPED: u8 = 130;
@@ -29,9 +30,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Job")]
     nodes: u16,
 
-    /// How nodes reach each other: auto (shm on the same host, else tcp), shm or tcp.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "tcp"], help_heading = "Job")]
-    fabric: String,
+    #[command(flatten)]
+    reach: ReachArgs,
 
     /// Batches whose keys each worker announces before their step.
     #[arg(long, value_name = "BATCHES", help_heading = "Job")]
@@ -131,7 +131,7 @@ pub(crate) fn run<T: Task>(
         let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
         return crate::launch::run_self(args.nodes, &arguments);
     }
-    fabric.choice = ProviderChoice::parse(&args.fabric)?;
+    args.reach.apply(&mut fabric)?;
     let first = fabric.rank.index() == 0;
     // Files that cannot be written are better found before an hour of training than after it.
     let report_file = create(args.report.as_deref().filter(|_| first))?;
