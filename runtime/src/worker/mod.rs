@@ -7,7 +7,7 @@ mod distinct;
 mod ticket;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sterna_kernels::RowPtr;
 use sterna_kernels::Update;
@@ -24,8 +24,11 @@ use crate::table::Table;
 use distinct::Distinct;
 pub use ticket::Ticket;
 
-/// How often a call comes back to rows that other writers keep busy; each time it waits a little itself.
-const BUSY_TRIES: u32 = 1000;
+/// How long a call comes back to rows that other writers keep busy. A writer is away for long if the system gave its core to others, and a
+/// training should not end for that.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// The pauses between two visits: from the first to the last, each twice the one before.
+const BUSY_PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
 /// One of a node's workers. It is used by one thread at a time and may be sent to another.
 #[derive(Debug)]
@@ -566,18 +569,18 @@ fn again(
     why: SlotError,
     mut work: impl FnMut() -> Result<(), SlotError>,
 ) -> Result<()> {
+    let (begun, [mut pause, longest]) = (Instant::now(), BUSY_PAUSES);
     let mut why = why;
-    for attempt in 0..BUSY_TRIES {
-        if why == SlotError::Elsewhere {
-            break;
-        }
-        if attempt > 0 {
-            std::thread::sleep(Duration::from_micros(50));
-        }
+    while why == SlotError::Busy {
         match work() {
             Ok(()) => return Ok(()),
             Err(error) => why = error,
         }
+        if begun.elapsed() > BUSY_WAIT {
+            break;
+        }
+        std::thread::sleep(pause);
+        pause = longest.min(2 * pause);
     }
     Err(unavailable(table, key, why))
 }
