@@ -1,6 +1,7 @@
 //! The `sterna` command: trains tasks, starts jobs, measures, and checks hosts.
 
 mod bench;
+mod data;
 mod doctor;
 mod generate;
 mod interrupt;
@@ -27,6 +28,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Write a data set of any size, from a seed.
     Generate(generate::GenerateArgs),
+    /// The data sets of the field: list them, say where to get one, check a copy.
+    Data(data::DataArgs),
     /// Measure this machine and Sterna on it.
     Bench(bench::BenchArgs),
     /// Check this host, and the network between hosts, for what Sterna needs to be fast.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Data(args) => data::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Launch(args) => launch::run(&args),

@@ -11,6 +11,7 @@ pub mod dense;
 pub mod generate;
 pub mod gnn;
 pub mod kge;
+pub mod known;
 pub mod mf;
 pub mod plot;
 pub mod report;
