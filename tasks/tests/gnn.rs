@@ -143,6 +143,8 @@ fn weights_embeddings_and_names_are_exported() {
         ("layers.1.weight.npy", "(16, 4)"),
         ("layers.1.own.npy", "(16, 4)"),
         ("layers.1.bias.npy", "(1, 4)"),
+        ("hidden.npy", "(400, 16)"),
+        ("scores.npy", "(400, 4)"),
     ] {
         assert_eq!(shape(folder.path(), name), expected, "{name}");
     }
@@ -154,7 +156,26 @@ fn weights_embeddings_and_names_are_exported() {
     let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(tensors.tensor("layers.1.weight").unwrap().shape(), [16, 4]);
-    assert_eq!(tensors.len(), 5);
+    assert_eq!(tensors.len(), 7);
+    let numbers = std::fs::read_to_string(folder.path().join("node.tsv")).unwrap();
+    assert_eq!(numbers.lines().nth(7), Some("7\t7"));
+    // Hidden rows times the last weight, summed over neighbours, are the scores: so node 0's must be.
+    let floats = |name: &str| -> Vec<f32> {
+        let bytes = tensors.tensor(name).unwrap().data().to_vec();
+        bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
+    };
+    let (hidden, weight) = (floats("hidden"), floats("layers.1.weight"));
+    let graph = data(false, SplitRule::Many).graph;
+    let degree = |node: u32| (graph.of(node).len() + 1) as f32;
+    for class in 0..CLASSES {
+        let mut score = floats("layers.1.bias")[class];
+        for &node in graph.of(0).iter().chain([&0]) {
+            let row = &hidden[node as usize * 16..][..16];
+            let product: f32 = (0..16).map(|k| row[k] * weight[k * CLASSES + class]).sum();
+            score += product / (degree(0) * degree(node)).sqrt();
+        }
+        assert!((score - floats("scores")[class]).abs() < 1e-4, "class {class}: {score}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ Examples:
   sterna train gnn --data cora                               GCN on all of Cora
   sterna train gnn --data cora --model sage --report cora.json
   sterna train gnn --data facebook-pages --split few         20 labels a class
-  sterna train gnn --data facebook-pages --batch 512 --fanout 10,10 --epochs 20
+  sterna train gnn --data facebook-pages --batch 512 --fanout 10,10
   sterna train gnn --data github-social --export model       learned embeddings and weights")]
 pub(crate) struct GnnArgs {
     /// Folder with the graph; below is what it holds.
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &GnnArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn settings(args: &GnnArgs, data: &Dataset) -> GnnConfig {
-    let mut config = GnnConfig::for_data(data, args.model);
+    let mut config = GnnConfig::for_data(data, args.model).in_batches(args.batch.unwrap_or(0));
     take(&mut config.embedding, args.embedding.as_ref());
     take(&mut config.hidden, args.hidden.as_ref());
     take(&mut config.layers, args.layers.as_ref());
@@ -128,7 +128,6 @@ fn settings(args: &GnnArgs, data: &Dataset) -> GnnConfig {
     take(&mut config.decay, args.decay.as_ref());
     take(&mut config.init_std, args.init_std.as_ref());
     take(&mut config.normalise, args.normalise.as_ref());
-    take(&mut config.batch, args.batch.as_ref());
     take(&mut config.fanout, args.fanout.as_ref());
     take(&mut config.evaluate_batch, args.evaluate_batch.as_ref());
     args.run.apply(&mut config.run);

@@ -93,6 +93,17 @@ impl GnnConfig {
         }
     }
 
+    /// The same in steps of `batch` nodes: with many steps in an epoch, fewer epochs do, and learned embeddings
+    /// need only a few. 0 changes nothing.
+    #[must_use]
+    pub fn in_batches(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        if batch > 0 {
+            self.run.epochs = if self.embedding == 0 { 20 } else { 6 };
+        }
+        self
+    }
+
     /// Fan-outs of all layers.
     #[must_use]
     pub fn fanouts(&self) -> Vec<usize> {

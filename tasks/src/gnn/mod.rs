@@ -19,6 +19,7 @@ pub mod block;
 mod config;
 pub mod data;
 mod evaluate;
+mod export;
 pub mod graph;
 pub mod layer;
 pub mod network;

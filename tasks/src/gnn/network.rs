@@ -169,6 +169,13 @@ impl Network {
         }
     }
 
+    /// Rows into the last layer at the last [`Network::forward`], those of the batch's nodes first; none if the only layer
+    /// took given features.
+    #[must_use]
+    pub fn last_rows(&self) -> &[f32] {
+        self.rows.last().map_or(&[], Vec::as_slice)
+    }
+
     /// Floats of a row of scores.
     #[must_use]
     pub fn classes(&self) -> usize {

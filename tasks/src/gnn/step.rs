@@ -93,4 +93,9 @@ impl Step {
         let none = None::<&mut Xoshiro256PlusPlus>;
         Ok(self.network.forward(&self.weights, &batch.blocks, input, none))
     }
+
+    /// The first `floats` of what went into the last layer with the last batch: rows of its nodes.
+    pub(super) fn hidden(&self, floats: usize) -> &[f32] {
+        &self.network.last_rows()[..floats]
+    }
 }

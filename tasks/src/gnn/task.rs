@@ -200,22 +200,7 @@ impl Task for Gnn {
         self.quality(parameters, split, share)
     }
 
-    /// Weights as matrices with a row per input and a column per output, biases as one row, embeddings with the
-    /// numbers of their nodes, and the names of the classes.
     fn export(&self, export: &mut Export<'_, '_>) -> Result<(), TaskError> {
-        let rows = self.tables.specs(&self.config)[INPUT].keys();
-        if self.tables.by_feature {
-            let width = self.tables.widths[1];
-            export.matrix("layers.0.weight", INPUT, 0..rows, 0..width);
-            if self.config.model.has_own_weight() {
-                export.matrix("layers.0.own", INPUT, 0..rows, width..2 * width);
-            }
-        } else {
-            export.matrix("embedding", INPUT, 0..rows, 0..self.config.embedding);
-            let numbers: Vec<String> = self.data.numbers.iter().map(u64::to_string).collect();
-            export.names("embedding", numbers.iter().map(String::as_str))?;
-        }
-        self.tables.layout.export(DENSE, export)?;
-        export.names("class", self.data.class_names.iter().map(String::as_str))
+        self.write(export)
     }
 }
