@@ -10,7 +10,9 @@ use sterna::{Node, NodeConfig};
 use sterna_tasks::report::Report;
 use sterna_tasks::task::check::keys_named_are_keys_used;
 use sterna_tasks::task::{Position, Progress, RunConfig, Silent, TaskError, train};
-use sterna_tasks::words::{Architecture, Corpus, ReadOptions, VectorFormat, Words, WordsConfig};
+use sterna_tasks::words::{
+    Architecture, Corpus, Evaluation, ReadOptions, VectorFormat, Words, WordsConfig,
+};
 
 const TOPICS: u32 = 20;
 const WORDS_OF_A_TOPIC: u32 = 8;
@@ -133,6 +135,32 @@ fn both_architectures_put_words_of_a_topic_side_by_side() {
         }
         assert_eq!(at, binary.len());
     }
+}
+
+#[test]
+fn analogies_and_similarities_are_asked_while_training_and_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut questions, mut pairs) = (String::from(": gram\n"), String::from("# scored\n"));
+    for topic in 0..TOPICS {
+        let other = (topic + 1) % TOPICS;
+        writeln!(questions, "t{topic}-0 t{topic}-1 t{topic}-2 unknown").unwrap();
+        writeln!(questions, "t{topic}-0 t{topic}-1 t{topic}-2 t{topic}-3").unwrap();
+        writeln!(pairs, "t{topic}-0\tt{topic}-1\t9.5").unwrap();
+        writeln!(pairs, "t{topic}-0\tt{other}-1\t0.5").unwrap();
+    }
+    std::fs::write(folder.path().join("questions-words.txt"), questions).unwrap();
+    std::fs::write(folder.path().join("Topics.tsv"), pairs).unwrap();
+    let mut config = config(Architecture::SkipGram);
+    config.run.valid_every = 10;
+    let task = words(&config);
+    let evaluation = Evaluation::read(folder.path(), &task.corpus().words).unwrap();
+    let report = train(&node(2), &task.evaluated_by(evaluation), &mut Silent).unwrap();
+    assert_eq!(report.quality["analogies_asked_30k"], 20.0);
+    assert_eq!(report.quality["semantic_30k"], 0.0);
+    // Two scores only, so that a perfect order has 0.87.
+    assert!(report.quality["topics"] > 0.8, "{:?}", report.quality);
+    assert_eq!(report.validations.len(), 2);
+    assert_eq!(report.validations[1].quality["topics"], report.quality["topics"]);
 }
 
 #[test]

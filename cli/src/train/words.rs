@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use sterna_tasks::words::{Architecture, Corpus, ReadOptions, VectorFormat, Words, WordsConfig};
+use sterna_tasks::words::{
+    Architecture, Corpus, Evaluation, ReadOptions, VectorFormat, Words, WordsConfig,
+};
 
 use super::run::{self, RunArgs, take};
 
@@ -15,9 +17,13 @@ use super::run::{self, RunArgs, take};
 /// before windows are laid; how far a window reaches is drawn for each word.
 ///
 /// The words of a window share their negatives, which makes a window a small matrix product.
+///
+/// Quality is asked by --evaluate, with the protocol of gensim: analogies by 3CosAdd among the 30,000 and the 300,000 most
+/// frequent words, and Spearman's rank correlation with people's judgements of similarity.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sterna train words text8 --export vectors              vectors.bin, which gensim reads
+  sterna train words text8 --evaluate questions/ --valid-every 1 --plot curve.svg
   sterna train words news.txt.zst --lower-case --dim 300 --epochs 3
   sterna train words texts/ --architecture cbow          all files of a folder
   sterna train words text8 --nodes 2 --workers 2         two processes on this host
@@ -27,6 +33,11 @@ pub(crate) struct WordsArgs {
     /// A text in UTF-8, or a folder of texts; plain or packed (.gz, .xz, .zst).
     #[arg(value_name = "TEXT")]
     text: PathBuf,
+
+    /// Folder to evaluate by: questions-words.txt (analogies), and files of word pairs with scores such as wordsim353.tsv
+    /// and simlex999.txt (word TAB word TAB score).
+    #[arg(long, value_name = "DIR")]
+    evaluate: Option<PathBuf>,
 
     /// Words that occur fewer times are left out.
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -100,7 +111,15 @@ pub(crate) fn run(args: &WordsArgs) -> anyhow::Result<ExitCode> {
                 config.run.epochs
             );
         }
-        Ok(Words::new(corpus, config)?)
+        let evaluation = match &args.evaluate {
+            Some(folder) => Some(Evaluation::read(folder, &corpus.words)?),
+            None => None,
+        };
+        let words = Words::new(corpus, config)?;
+        Ok(match evaluation {
+            Some(evaluation) => words.evaluated_by(evaluation),
+            None => words,
+        })
     };
     run::run(&args.run, build)
 }

@@ -11,5 +11,5 @@ mod vocabulary;
 
 pub use error::DataError;
 pub use lines::{Field, LINE_BYTES_MAX, Line, Lines};
-pub use open::{find, open, plain_name, set_name};
+pub use open::{files_of, find, open, plain_name, set_name};
 pub use vocabulary::Vocabulary;

@@ -60,6 +60,27 @@ pub fn find(
     }
 }
 
+/// All files of a folder in the order of their names, without hidden ones.
+///
+/// # Errors
+/// A folder that cannot be read or has no files; `expected` says what it should hold.
+pub fn files_of(folder: &Path, expected: &'static str) -> Result<Vec<PathBuf>, DataError> {
+    let failed = |error| DataError::io("read the data folder", folder)(error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if file.is_file() && !hidden {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(DataError::refused(folder, "a folder without files", expected));
+    }
+    Ok(files)
+}
+
 /// The name of a file without the ending of its packing: `ratings.csv` of `a/ratings.csv.gz`.
 #[must_use]
 pub fn plain_name(path: &Path) -> String {

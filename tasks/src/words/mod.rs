@@ -11,6 +11,7 @@
 
 mod config;
 pub mod corpus;
+pub mod evaluate;
 mod export;
 mod sample;
 pub mod step;
@@ -19,6 +20,7 @@ mod trainer;
 
 pub use config::{Architecture, Shape, VectorFormat, WordsConfig};
 pub use corpus::{Corpus, ReadOptions};
+pub use evaluate::Evaluation;
 pub use export::write_vectors;
 pub use sample::{Alias, Subsample};
 pub use task::Words;

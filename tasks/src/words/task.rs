@@ -5,7 +5,7 @@ use sterna::TableSpec;
 
 use super::step::{Plan, Planner, Step};
 use super::trainer::{INPUT, Trainer};
-use super::{Corpus, Subsample, WordsConfig, export};
+use super::{Corpus, Evaluation, Subsample, WordsConfig, export};
 use crate::task::{
     Description, Digest, Export, Goal, Loss, Moment, Parameters, Part, Quality, RunConfig, Share,
     Split, Task, TaskError, settings_of,
@@ -20,6 +20,7 @@ pub struct Words {
     corpus: Corpus,
     config: WordsConfig,
     trainer: Trainer,
+    evaluation: Option<Evaluation>,
 }
 
 /// A worker's buffers.
@@ -40,7 +41,15 @@ impl Words {
         let counts = corpus.counts.iter().map(|&count| count as f64);
         let subsample = Subsample::new(&corpus.counts, config.sample);
         let trainer = Trainer::new(config.shape(), config.rate(), counts, config.power, subsample);
-        Ok(Self { corpus, config, trainer })
+        Ok(Self { corpus, config, trainer, evaluation: None })
+    }
+
+    /// The same with an evaluation of its vectors: at the end, and every
+    /// [`RunConfig::valid_every`] epochs.
+    #[must_use]
+    pub fn evaluated_by(mut self, evaluation: Evaluation) -> Self {
+        self.evaluation = Some(evaluation);
+        self
     }
 
     /// The text.
@@ -59,7 +68,7 @@ impl Task for Words {
         // Words as they were read, also those too rare to train on, as other programs count.
         #[expect(clippy::cast_precision_loss, reason = "a mean")]
         let words = self.corpus.words_read as f64 / self.corpus.chunks() as f64;
-        let goal = Goal::Maximise("analogy_30k");
+        let goal = self.evaluation.as_ref().map_or(Goal::Maximise("analogy_30k"), Evaluation::goal);
         Description::new("words", model, dataset, goal).unit("words", words)
     }
 
@@ -119,12 +128,23 @@ impl Task for Words {
         self.trainer.step(&mut state.step, plan, moment, parameters)
     }
 
-    fn has(&self, _: Split) -> bool {
-        false
+    /// There is one evaluation. In the course of a training it is for people to look at; stopping
+    /// early by it would be choosing by the test.
+    fn has(&self, split: Split) -> bool {
+        let wanted = split == Split::Test || self.config.run.valid_every > 0;
+        self.evaluation.is_some() && wanted
     }
 
-    fn evaluate(&self, _: &mut Parameters<'_>, _: Split, _: Share) -> Result<Quality, TaskError> {
-        Ok(Quality::default())
+    fn evaluate(
+        &self,
+        parameters: &mut Parameters<'_>,
+        _: Split,
+        share: Share,
+    ) -> Result<Quality, TaskError> {
+        match &self.evaluation {
+            Some(evaluation) => evaluation.evaluate(parameters, share),
+            None => Ok(Quality::default()),
+        }
     }
 
     /// Input vectors in word2vec's own form, both matrices, and the words with their counts.

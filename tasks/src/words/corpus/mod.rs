@@ -11,9 +11,9 @@ mod count;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::data::{DataError, Vocabulary, set_name};
+use crate::data::{DataError, Vocabulary, files_of, set_name};
 use crate::task::Digest;
 
 /// Longer sentences are cut, as the original program does.
@@ -71,7 +71,8 @@ impl Corpus {
     /// # Errors
     /// Files that cannot be read, are no text, or hold no word often enough.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
-        let files = files(path)?;
+        let files =
+            if path.is_dir() { files_of(path, EXPECTED)? } else { vec![path.to_path_buf()] };
         let counted = count::count(&files, options)?;
         let mut corpus = counted.merge(options.count_min);
         corpus.name = set_name(path);
@@ -158,27 +159,6 @@ impl Corpus {
         let start = if number == 0 { 0 } else { self.ends[number - 1] };
         start..self.ends[number]
     }
-}
-
-/// The file, or the files of the folder.
-fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let failed = |error| DataError::io("read the folder", path)(error);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(|error| DataError::io("read the folder", path)(error))?.path();
-        let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if file.is_file() && !hidden {
-            files.push(file);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(DataError::refused(path, "a folder without files", EXPECTED));
-    }
-    Ok(files)
 }
 
 #[cfg(test)]
