@@ -163,6 +163,15 @@ impl FabricConfig {
         Ok(config)
     }
 
+    /// What `STERNA_DEVICE`, `STERNA_DEVICE_PORT`, `STERNA_GID` and `STERNA_TRAFFIC_CLASS` force, also
+    /// where no job is set.
+    ///
+    /// # Errors
+    /// [`FabricError::Config`] naming the variable that cannot be understood.
+    pub fn rdma_from_env() -> Result<Wish, FabricError> {
+        Environment { variable: &|name| std::env::var(name).ok() }.rdma()
+    }
+
     /// Checks that the values can work together.
     ///
     /// # Errors

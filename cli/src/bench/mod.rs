@@ -5,6 +5,7 @@ mod access;
 mod fabric;
 mod floor;
 mod remote;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ enum What {
     Access(access::AccessArgs),
     /// The fabric alone: READs and link records by size and depth over every way of reaching a peer, with histograms.
     Fabric(fabric::FabricArgs),
+    /// What a network port allows at most: rows per second by size, from the arithmetic of its packets.
+    Wire(wire::WireArgs),
 }
 
 /// Runs the measurement.
@@ -29,5 +32,6 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Access(args) => access::run(args),
         What::Fabric(args) => fabric::run(args),
+        What::Wire(args) => wire::run(args),
     }
 }

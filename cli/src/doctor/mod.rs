@@ -142,7 +142,10 @@ fn local(args: &DoctorArgs, system: &System, printer: &mut Printer) -> anyhow::R
         printer.add("without a device", laptop::check(system));
     } else {
         printer.add("devices", device::check(system, &plan, entries, verbs::fork_safety().ok()));
-        printer.add("ports", port::check(system, entries));
+        let mut ports = port::check(system, entries);
+        let chosen = verbs::chosen(&FabricConfig::rdma_from_env()?, None);
+        ports.push(choice(&plan, chosen.map(|chosen| chosen.description)));
+        printer.add("ports", ports);
     }
     printer.add("container", container::check(system, &|name| std::env::var(name).ok()));
     printer.add("limits", limits::check(system, &plan));
@@ -155,6 +158,26 @@ fn local(args: &DoctorArgs, system: &System, printer: &mut Printer) -> anyhow::R
     }
     printer.add("network", before.check(&Counters::read(system)));
     Ok(())
+}
+
+/// What a job would use, which is no matter of the plan unless it needs RDMA.
+fn choice(plan: &Plan, chosen: Result<String, verbs::VerbsError>) -> Check {
+    let name = "choice";
+    match chosen {
+        Ok(description) => Check::pass(
+            name,
+            format!("{description} (others: STERNA_DEVICE, STERNA_DEVICE_PORT, STERNA_GID)"),
+        ),
+        Err(error) => {
+            let fix = "see the ports above; unset STERNA_DEVICE, STERNA_DEVICE_PORT and STERNA_GID if they are set";
+            let text = error.to_string();
+            if plan.wants_verbs {
+                Check::fail(name, text, fix)
+            } else {
+                Check::warn(name, text, fix)
+            }
+        }
+    }
 }
 
 fn plan(args: &DoctorArgs, topology: &Topology, has_device: bool) -> anyhow::Result<Plan> {
@@ -208,5 +231,22 @@ impl Plan {
     /// A small job on a host without a device.
     pub(crate) fn example() -> Self {
         Self { memory_bytes: 1 << 30, workers: 2, nodes: 2, has_device: false, wants_verbs: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::report::Level;
+    use super::*;
+
+    #[test]
+    fn a_choice_that_cannot_be_made_fails_only_if_rdma_is_wanted() {
+        let error = || Err(verbs::VerbsError::Choice("there is no RDMA device mlx5_9".into()));
+        let wanting = Plan { wants_verbs: true, ..Plan::example() };
+        assert_eq!(choice(&wanting, error()).level, Level::Fail);
+        let check = choice(&Plan::example(), error());
+        assert_eq!(check.level, Level::Warn);
+        assert!(check.reason.contains("mlx5_9"), "{check:?}");
+        assert_eq!(choice(&wanting, Ok("rxe0".into())).level, Level::Pass);
     }
 }

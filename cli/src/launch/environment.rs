@@ -48,6 +48,7 @@ impl Job {
     pub(crate) fn config(&self, rank: u16) -> anyhow::Result<FabricConfig> {
         let size = usize::from(self.nodes);
         let mut config = FabricConfig::new(Rank(rank), size, Some(&self.address), &self.token);
+        config.rdma = FabricConfig::rdma_from_env()?;
         config.local_rank = Some(usize::from(rank));
         config.local_size = Some(size);
         if rank == 0 {

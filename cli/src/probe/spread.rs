@@ -55,6 +55,14 @@ impl Times {
         steps
     }
 
+    /// How many operations of `bytes` bytes it was, timed or not.
+    pub(crate) fn operations(&self, bytes: usize) -> u64 {
+        match self.histogram.len() {
+            0 => self.bytes / bytes.max(1) as u64,
+            timed => timed,
+        }
+    }
+
     pub(crate) fn spread(&self) -> Spread {
         let us = |ns: u64| {
             #[allow(clippy::cast_precision_loss, reason = "a time for people")]

@@ -117,6 +117,37 @@ pub(crate) fn choose(wish: &Wish, address: Option<IpAddr>) -> Result<Place, Verb
     pick(wish, address, &devices()?)
 }
 
+/// The port and address that a node of this host uses, for those who show it or hand it on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Chosen {
+    /// Name of the device.
+    pub device: String,
+    /// Number of its port.
+    pub port: u8,
+    /// Place of the GID in the port's table, for programs on this host; other hosts have other places.
+    pub gid_index: u8,
+    /// Done by the kernel's software.
+    pub is_software: bool,
+    /// All of it in words.
+    pub description: String,
+}
+
+/// What a node of this host would choose that reaches its job by `address`.
+///
+/// # Errors
+/// As a job would end: what was forced is not there, or no port can be used, with the reasons.
+pub fn chosen(wish: &Wish, address: Option<IpAddr>) -> Result<Chosen, VerbsError> {
+    let place = choose(wish, address)?;
+    Ok(Chosen {
+        description: place.describe(),
+        device: place.device,
+        port: place.port,
+        gid_index: place.gid_index,
+        is_software: place.is_software,
+    })
+}
+
 fn pick(
     wish: &Wish,
     address: Option<IpAddr>,

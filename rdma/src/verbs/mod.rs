@@ -45,7 +45,7 @@ pub(crate) use choose::{Place, choose};
 pub(crate) use connect::VerbsConfig;
 pub(crate) use provider::VerbsProvider;
 
-pub use choose::{GidWish, Wish};
+pub use choose::{Chosen, GidWish, Wish, chosen};
 pub use device::{
     Atomics, Device, DeviceEntry, DeviceLimits, ForkSafety, LinkLayer, Port, PortState, devices,
     fork_safety,

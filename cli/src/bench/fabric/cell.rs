@@ -28,6 +28,16 @@ impl Operation {
     }
 }
 
+/// What stands beside a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Bare {
+    /// The median of single operations.
+    P50Us(f64),
+    /// The rate of many at a time.
+    MegabytesPerSecond(f64),
+}
+
 /// What was measured.
 #[derive(Debug, Serialize)]
 pub(super) struct Cell {
@@ -38,9 +48,9 @@ pub(super) struct Cell {
     pub(super) depth: usize,
     #[serde(flatten)]
     pub(super) spread: Spread,
-    /// Median of the bare equivalent.
-    pub(super) bare_p50_us: Option<f64>,
-    /// Median beside that of the bare equivalent.
+    /// What the bare equivalent took or moved.
+    pub(super) bare: Option<Bare>,
+    /// Of times: the median over that of the bare equivalent, so less is better; of rates: this rate over its, so more is better.
     pub(super) ratio: Option<f64>,
     /// Upper ends of steps in us, and the operations in each.
     pub(super) histogram: Vec<(f64, u64)>,
@@ -53,34 +63,40 @@ impl Cell {
         bytes: usize,
         depth: usize,
         times: &Times,
-        bare: Option<&Times>,
+        bare: Option<Bare>,
     ) -> Self {
         let spread = times.spread();
-        let bare_p50_us = bare.map(|bare| bare.spread().p50_us);
-        let ratio = bare_p50_us.filter(|&p50| p50 > 0.0).map(|p50| spread.p50_us / p50);
+        let ratio = bare.and_then(|bare| match bare {
+            Bare::P50Us(us) => (us > 0.0).then(|| spread.p50_us / us),
+            Bare::MegabytesPerSecond(rate) => {
+                (rate > 0.0).then(|| spread.megabytes_per_second / rate)
+            }
+        });
         let histogram = times.steps();
-        Self { provider, operation, bytes, depth, spread, bare_p50_us, ratio, histogram }
+        Self { provider, operation, bytes, depth, spread, bare, ratio, histogram }
     }
 
     pub(super) fn line(&self) -> String {
         let Spread { count, p50_us, p99_us, p999_us, max_us, megabytes_per_second, .. } =
             self.spread;
         let (name, bytes) = (self.operation.name(), self.bytes);
+        let bare = match self.bare {
+            None => "-".to_owned(),
+            Some(Bare::P50Us(us)) => format!("{us:.2} us"),
+            Some(Bare::MegabytesPerSecond(rate)) => format!("{rate:.1} MB/s"),
+        };
+        let ratio = self.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         if self.operation == Operation::Stream {
             let millions = megabytes_per_second / to_float(bytes as u64);
             let nothing = "-";
             return format!(
-                "{name:<6} {bytes:>6} {:>5} {nothing:>9} {nothing:>9} {nothing:>9} {nothing:>9} {nothing:>8} {nothing:>6} {millions:>8.3} {megabytes_per_second:>8.0}",
+                "{name:<6} {bytes:>6} {:>5} {nothing:>9} {nothing:>9} {nothing:>9} {nothing:>9} {bare:>12} {ratio:>6} {millions:>8.3} {megabytes_per_second:>8.1}",
                 "full"
             );
         }
-        let figure =
-            |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |f| format!("{f:.2}"));
         format!(
-            "{name:<6} {bytes:>6} {:>5} {p50_us:>9.2} {p99_us:>9.2} {p999_us:>9.1} {max_us:>9.1} {:>8} {:>6} {:>8.3} {megabytes_per_second:>8.0}  {}",
+            "{name:<6} {bytes:>6} {:>5} {p50_us:>9.2} {p99_us:>9.2} {p999_us:>9.1} {max_us:>9.1} {bare:>12} {ratio:>6} {:>8.3} {megabytes_per_second:>8.1}  {}",
             self.depth,
-            figure(self.bare_p50_us),
-            figure(self.ratio),
             self.spread.per_second / 1e6,
             shape(&self.histogram, count),
         )
@@ -90,7 +106,7 @@ impl Cell {
 /// Names of the columns.
 pub(super) fn heading() -> String {
     format!(
-        "{:<6} {:>6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>8} {:>6} {:>8} {:>8}  {:<W$}",
+        "{:<6} {:>6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>12} {:>6} {:>8} {:>8}  {:<W$}",
         "",
         "bytes",
         "depth",
@@ -98,7 +114,7 @@ pub(super) fn heading() -> String {
         "p99 us",
         "p99.9 us",
         "max us",
-        "bare p50",
+        "beside",
         "ratio",
         "M/s",
         "MB/s",
@@ -160,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_cell_puts_its_median_beside_that_of_the_bare_equivalent() {
-        let (mut own, mut bare) = (Times::new(), Times::new());
+        let mut own = Times::new();
         let long_ago = |us: u64| {
             std::time::Instant::now()
                 .checked_sub(std::time::Duration::from_micros(us))
@@ -168,9 +184,13 @@ mod tests {
         };
         own.record(long_ago(40_000), 1);
         own.moved(512, std::time::Duration::from_millis(40));
-        bare.record(long_ago(40_000), 2);
-        let cell = Cell::new("tcp", Operation::Read, 512, 1, &own, Some(&bare));
-        assert!((1.5..2.5).contains(&cell.ratio.expect("both were measured")), "{cell:?}");
+        let bare = Some(Bare::P50Us(20_000.0));
+        let cell = Cell::new("tcp", Operation::Read, 512, 1, &own, bare);
+        assert!((1.9..2.5).contains(&cell.ratio.expect("both were measured")), "{cell:?}");
+        // 512 bytes in 40 ms are 0.0128 MB/s.
+        let rate = Some(Bare::MegabytesPerSecond(0.0256));
+        let rate = Cell::new("tcp", Operation::Stream, 512, 0, &own, rate);
+        assert!((rate.ratio.expect("both were measured") - 0.5).abs() < 1e-6, "{rate:?}");
         assert_eq!(cell.histogram.iter().map(|step| step.1).sum::<u64>(), 1);
         assert!(cell.line().starts_with("READ      512     1"), "{}", cell.line());
         let alone = Cell::new("tcp", Operation::Stream, 512, 0, &own, None);

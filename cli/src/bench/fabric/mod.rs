@@ -7,6 +7,7 @@
 mod bare;
 mod cell;
 mod pair;
+mod perftest;
 mod plot;
 
 use std::fs;
@@ -51,6 +52,10 @@ pub(crate) struct FabricArgs {
     /// Slices of each side, alternating.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) slices: u32,
+
+    /// Beside verbs, run perftest (ib_read_lat, ib_send_lat, ib_read_bw, ib_write_bw) in alternating slices with as many operations.
+    #[arg(long)]
+    pub(super) perftest: bool,
 
     /// Write all figures with their histograms as JSON to this file.
     #[arg(long, value_name = "FILE")]

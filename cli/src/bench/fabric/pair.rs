@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use sterna_rdma::Rank;
+use sterna_rdma::{FabricConfig, Rank};
 
 use super::bare::{Copies, PingPong, answer};
-use super::cell::{Cell, Operation, heading};
+use super::cell::{Bare, Cell, Operation, heading};
+use super::perftest::{self, Address, Server, Tool};
 use super::{FabricArgs, Measured};
 use crate::probe::{EchoPlan, Party, ReadPlan, Times};
 
@@ -16,25 +17,42 @@ use crate::probe::{EchoPlan, Party, ReadPlan, Times};
 enum Request {
     /// Connect to this port of rank 0's host and be the other side of a ping-pong. The nonce shows who you are.
     PingPong { port: u16, nonce: u64 },
+    /// Start the server of a run of perftest and say where it listens.
+    Perftest(perftest::Plan),
 }
+
+/// Bytes of a link's ring, and records that may lie in it over verbs: how deep records in one direction can be.
+const RING_BYTES: usize = 1 << 20;
+const RING_RECORDS: usize = 256;
 
 /// Serves until rank 0 has finished.
 pub(super) fn serve(mut party: Party, host: &str) -> anyhow::Result<()> {
-    while let Some((_, message)) = party.serve()? {
+    // The last run's server, which has ended before the next one is asked for.
+    let mut _server = None;
+    while let Some((from, message)) = party.serve()? {
         match serde_json::from_slice(&message).context("a request of rank 0")? {
             Request::PingPong { port, nonce } => {
                 let host = host.to_owned();
                 std::thread::spawn(move || answer(&host, port, nonce));
+            }
+            Request::Perftest(plan) => {
+                let started = Server::start(&plan, host).map_err(|error| format!("{error:#}"));
+                let address = started.map(|(server, address)| {
+                    _server = Some(server);
+                    address
+                });
+                party.message(from, &serde_json::to_vec(&address)?)?;
             }
         }
     }
     Ok(())
 }
 
-/// What stands beside a measurement.
-enum Bare {
+/// What runs beside a measurement.
+enum Beside {
     Copies(Box<Copies>),
     PingPong(PingPong),
+    Perftest,
     Nothing,
 }
 
@@ -48,26 +66,27 @@ pub(super) fn measure(
     let peer = Rank(1);
     let provider = party.fabric().provider(peer).name();
     println!("\n{provider}: {}", party.fabric().describe());
-    if provider == "verbs" && is_software() {
+    if provider == "verbs" && is_software()? {
         let note = "verbs goes over a device in software (soft-RoCE): these figures show that it works, not what RDMA does";
         println!("{note}");
         measured.notes.push(note.to_owned());
     }
-    let mut bare = match provider {
-        "shm" => Bare::Copies(Box::new(Copies::new()?)),
-        "tcp" => Bare::PingPong(PingPong::open(host, |port, nonce| {
+    let mut beside = match provider {
+        "shm" => Beside::Copies(Box::new(Copies::new()?)),
+        "tcp" => Beside::PingPong(PingPong::open(host, |port, nonce| {
             party.message(peer, &serde_json::to_vec(&Request::PingPong { port, nonce })?)
         })?),
-        _ => Bare::Nothing,
+        "verbs" if args.perftest => Beside::Perftest,
+        _ => Beside::Nothing,
     };
     println!("{}", heading());
     for operation in [Operation::Read, Operation::Record, Operation::Stream] {
         let depths = if operation == Operation::Stream { &[0][..] } else { &args.depth };
         for &bytes in &args.bytes {
             for &depth in depths {
-                let (times, beside) =
-                    Slices { args, peer, operation, bytes, depth }.run(party, &mut bare)?;
-                let cell = Cell::new(provider, operation, bytes, depth, &times, beside.as_ref());
+                let slices = Slices { args, peer, operation, bytes, depth };
+                let (times, bare) = slices.run(party, &mut beside)?;
+                let cell = Cell::new(provider, operation, bytes, depth, &times, bare);
                 println!("{}", cell.line());
                 measured.cells.push(cell);
             }
@@ -88,21 +107,26 @@ struct Slices<'a> {
 
 impl Slices<'_> {
     /// Alternating slices of both sides.
-    fn run(&self, party: &mut Party, bare: &mut Bare) -> anyhow::Result<(Times, Option<Times>)> {
-        let (mut times, mut beside) = (Times::new(), Times::new());
+    fn run(&self, party: &mut Party, beside: &mut Beside) -> anyhow::Result<(Times, Option<Bare>)> {
+        let (mut times, mut bare_times, mut figures) = (Times::new(), Times::new(), Vec::new());
         // The first slice warms caches, connections and buffers and does not count.
         for slice in 0..=self.args.slices {
             let own = self.own(party)?;
-            let other = self.bare(bare)?;
-            if slice > 0 {
-                times.add(&own);
-                if let Some(other) = other {
-                    beside.add(&other);
-                }
+            let bare = self.bare(party, beside, &own)?;
+            if slice == 0 {
+                continue;
+            }
+            times.add(&own);
+            match bare {
+                Some(BareSlice::Times(bare)) => bare_times.add(&bare),
+                Some(BareSlice::Figure(bare)) => figures.push(bare),
+                None => {}
             }
         }
-        let beside = (beside.spread().count > 0).then_some(beside);
-        Ok((times, beside))
+        let spread = bare_times.spread();
+        let bare =
+            if spread.count > 0 { Some(Bare::P50Us(spread.p50_us)) } else { median(figures) };
+        Ok((times, bare))
     }
 
     fn duration(&self) -> Duration {
@@ -120,26 +144,70 @@ impl Slices<'_> {
     }
 
     /// The bare equivalent, where there is one.
-    fn bare(&self, bare: &mut Bare) -> anyhow::Result<Option<Times>> {
+    fn bare(
+        &self,
+        party: &mut Party,
+        beside: &mut Beside,
+        own: &Times,
+    ) -> anyhow::Result<Option<BareSlice>> {
         let (bytes, duration) = (self.bytes, self.duration());
-        Ok(match (self.operation, bare) {
-            (Operation::Read, Bare::Copies(copies)) if self.depth == 1 => {
-                Some(copies.run(bytes, duration))
+        let times = match (self.operation, beside) {
+            (_, Beside::Perftest) => {
+                let figure = self.perftest(party, own)?;
+                return Ok(figure.map(BareSlice::Figure));
+            }
+            (Operation::Read, Beside::Copies(copies)) if self.depth == 1 => {
+                copies.run(bytes, duration)
             }
             // A READ asks with few bytes; an echo sends as many as it gets.
-            (Operation::Read, Bare::PingPong(echo)) if self.depth == 1 => {
-                Some(echo.run(16, bytes, 1, duration)?)
+            (Operation::Read, Beside::PingPong(echo)) if self.depth == 1 => {
+                echo.run(16, bytes, 1, duration)?
             }
-            (Operation::Record, Bare::PingPong(echo)) if self.depth == 1 => {
-                Some(echo.run(bytes, bytes, 2, duration)?)
+            (Operation::Record, Beside::PingPong(echo)) if self.depth == 1 => {
+                echo.run(bytes, bytes, 2, duration)?
             }
-            _ => None,
-        })
+            _ => return Ok(None),
+        };
+        Ok(Some(BareSlice::Times(times)))
+    }
+
+    /// A run of the program that measures the same.
+    fn perftest(&self, party: &mut Party, own: &Times) -> anyhow::Result<Option<Bare>> {
+        let bytes = self.bytes;
+        let (tool, depth) = match (self.operation, self.depth) {
+            (Operation::Read, 1) => (Tool::ReadLatency, 1),
+            (Operation::Read, depth) => (Tool::ReadRate, depth),
+            (Operation::Record, 1) => (Tool::SendLatency, 1),
+            (Operation::Stream, _) => {
+                (Tool::WriteRate, (RING_BYTES / bytes).clamp(1, RING_RECORDS))
+            }
+            // It has no echoes of several messages at a time.
+            (Operation::Record, _) => return Ok(None),
+        };
+        let plan = perftest::Plan::new(tool, bytes, depth, own.operations(bytes));
+        party.message(self.peer, &serde_json::to_vec(&Request::Perftest(plan))?)?;
+        let answer: Result<Address, String> = serde_json::from_slice(&party.answer(self.peer)?)?;
+        let server = answer.map_err(|error| anyhow::anyhow!("{}: {error}", self.peer))?;
+        perftest::run(&plan, server)
     }
 }
 
-/// Whether every RDMA device of this host is done in software.
-fn is_software() -> bool {
-    let devices = sterna_rdma::verbs::devices().unwrap_or_default();
-    devices.iter().flat_map(|entry| &entry.device).all(|device| device.is_software)
+/// A slice of what runs beside.
+enum BareSlice {
+    Times(Times),
+    Figure(Bare),
+}
+
+/// The middle one of figures of one kind.
+fn median(mut figures: Vec<Bare>) -> Option<Bare> {
+    let value = |bare: &Bare| match *bare {
+        Bare::P50Us(value) | Bare::MegabytesPerSecond(value) => value,
+    };
+    figures.sort_by(|a, b| value(a).total_cmp(&value(b)));
+    figures.get(figures.len() / 2).copied()
+}
+
+/// Whether the RDMA device that this host uses is done in software.
+fn is_software() -> anyhow::Result<bool> {
+    Ok(sterna_rdma::verbs::chosen(&FabricConfig::rdma_from_env()?, None)?.is_software)
 }
