@@ -69,9 +69,9 @@ pub(crate) struct AccessArgs {
     #[arg(long, default_value_t = 30, value_name = "MS")]
     pub(super) slice_ms: u64,
 
-    /// Write the figures as JSON to this file.
+    /// Write the figures with their histograms as JSON to this file.
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(super) json: Option<PathBuf>,
 }
 
 impl AccessArgs {
@@ -98,6 +98,8 @@ struct Cell {
     p50_ns: u64,
     p99_ns: u64,
     max_ns: u64,
+    /// Upper ends of its steps in nanoseconds, and calls of each.
+    histogram: Vec<(u64, u64)>,
 }
 
 /// Measures and prints.
@@ -217,6 +219,7 @@ impl Measure<'_> {
             p50_ns: times.value_at_quantile(0.5),
             p99_ns: times.value_at_quantile(0.99),
             max_ns: times.max(),
+            histogram: steps(&times),
         })
     }
 
@@ -296,6 +299,12 @@ fn rate(
 
 pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("the bounds are valid")
+}
+
+/// The steps of a histogram that have calls: upper end, calls.
+pub(super) fn steps(times: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let recorded = times.iter_recorded();
+    recorded.map(|step| (step.value_iterated_to(), step.count_since_last_iteration())).collect()
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {

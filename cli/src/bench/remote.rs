@@ -3,6 +3,8 @@
 //! The workers of rank 0 access rows of the other ranks, which do nothing but hold them. Beside each pull stands a bare ping-pong over a
 //! blocking TCP connection to rank 1, one for each thread, with as many bytes there and back, in alternating slices of one run.
 
+use std::fmt;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use sterna::{Node, Table, TableSpec, Worker};
 
-use super::access::{AccessArgs, HEADER_BYTES, histogram};
+use super::access::{AccessArgs, HEADER_BYTES, histogram, steps};
 
 /// Most keys of other ranks that the wide set has.
 const KEYS: usize = 1 << 16;
@@ -33,7 +36,7 @@ pub(super) fn run(args: &AccessArgs, node: &Node) -> anyhow::Result<()> {
     if node.rank().index() == 0 {
         println!("{}", node.describe());
         println!(
-            "{:<5} {:<4} {:>6} {:>5} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7}",
+            "{:<5} {:<4} {:>6} {:>5} {:>10} {:>10} {:>10} {:>9} {:>7} {:>9} {:>7}",
             "",
             "set",
             "bytes",
@@ -42,11 +45,18 @@ pub(super) fn run(args: &AccessArgs, node: &Node) -> anyhow::Result<()> {
             "p99 ns",
             "max ns",
             "M rows/s",
+            "GB/s",
             "TCP p50",
             "ratio"
         );
     }
-    let shared = Shared { args, node, tables: Mutex::default(), outcomes: Mutex::default() };
+    let shared = Shared {
+        args,
+        node,
+        tables: Mutex::default(),
+        outcomes: Mutex::default(),
+        lines: Mutex::default(),
+    };
     let workers: Vec<Worker> =
         (0..args.threads).map(|index| node.worker(index)).collect::<sterna::Result<_>>()?;
     std::thread::scope(|scope| {
@@ -54,7 +64,32 @@ pub(super) fn run(args: &AccessArgs, node: &Node) -> anyhow::Result<()> {
         let threads: Vec<_> =
             workers.into_iter().map(|worker| scope.spawn(move || run(worker))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
-    })
+    })?;
+    if let (Some(path), 0) = (&args.json, node.rank().index()) {
+        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &*lock(&shared.lines))?;
+    }
+    Ok(())
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Line {
+    operation: &'static str,
+    set: &'static str,
+    row_bytes: usize,
+    batch: usize,
+    threads: usize,
+    p50_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+    rows_per_second: f64,
+    gigabytes_per_second: f64,
+    tcp_p50_ns: u64,
+    /// Of the call's median to that of the ping-pong.
+    ratio: f64,
+    /// Upper ends of its steps in nanoseconds, and calls of each.
+    histogram: Vec<(u64, u64)>,
 }
 
 /// What the threads of a node have in common.
@@ -63,6 +98,7 @@ struct Shared<'a> {
     node: &'a Node,
     tables: Mutex<Vec<Table>>,
     outcomes: Mutex<Vec<Outcome>>,
+    lines: Mutex<Vec<Line>>,
 }
 
 /// One worker, at rank 0 with a bare connection of its own. All threads of all ranks go through the same meetings, so that a failure of one
@@ -150,7 +186,9 @@ impl Thread<'_> {
         if self.worker.index() == 0 {
             let outcomes = std::mem::take(&mut *lock(&self.shared.outcomes));
             if self.echo.is_some() {
-                cell.print(outcomes)?;
+                let lines = cell.lines(outcomes)?;
+                lines.iter().for_each(|line| println!("{line}"));
+                lock(&self.shared.lines).extend(lines);
             }
         }
         Ok(())
@@ -215,35 +253,60 @@ impl Cell<'_> {
         })
     }
 
-    fn print(&self, outcomes: Vec<Outcome>) -> anyhow::Result<()> {
-        let (mut pull, mut push, mut bare) = (Timed::default(), Timed::default(), Timed::default());
+    /// What the threads found together, of pulls and of pushes.
+    fn lines(&self, outcomes: Vec<Outcome>) -> anyhow::Result<[Line; 2]> {
+        let threads = outcomes.len();
+        let (mut pull, mut push, mut bare) = (histogram(), histogram(), histogram());
         let mut rates = [0.0; 2];
         for outcome in outcomes {
             for (rate, timed) in rates.iter_mut().zip([&outcome.pull, &outcome.push]) {
                 *rate += timed.rows_per_second(self.batch);
             }
-            pull.calls.add(outcome.pull.calls)?;
-            push.calls.add(outcome.push.calls)?;
-            bare.calls.add(outcome.bare.calls)?;
+            pull.add(outcome.pull.calls)?;
+            push.add(outcome.push.calls)?;
+            bare.add(outcome.bare.calls)?;
         }
-        let limit = bare.calls.value_at_quantile(0.5);
-        for ((name, timed), rate) in
-            [("pull", &pull.calls), ("push", &push.calls)].into_iter().zip(rates)
-        {
-            let p50 = timed.value_at_quantile(0.5);
-            #[allow(clippy::cast_precision_loss, reason = "a ratio of times")]
-            let ratio = p50 as f64 / limit as f64;
-            println!(
-                "{name:<5} {:<4} {:>6} {:>5} {p50:>10} {:>10} {:>10} {:>9.3} {limit:>9} {ratio:>7.2}",
-                self.set,
-                self.row_bytes,
-                self.batch,
-                timed.value_at_quantile(0.99),
-                timed.max(),
-                rate / 1e6,
-            );
-        }
-        Ok(())
+        let tcp_p50_ns = bare.value_at_quantile(0.5);
+        #[allow(clippy::cast_precision_loss, reason = "a rate, a ratio of times")]
+        let line = |operation, times: &Histogram<u64>, rate: f64| {
+            let p50_ns = times.value_at_quantile(0.5);
+            Line {
+                operation,
+                set: self.set,
+                row_bytes: self.row_bytes,
+                batch: self.batch,
+                threads,
+                p50_ns,
+                p99_ns: times.value_at_quantile(0.99),
+                max_ns: times.max(),
+                rows_per_second: rate,
+                gigabytes_per_second: rate * self.row_bytes as f64 / 1e9,
+                tcp_p50_ns,
+                ratio: p50_ns as f64 / tcp_p50_ns as f64,
+                histogram: steps(times),
+            }
+        };
+        Ok([line("pull", &pull, rates[0]), line("push", &push, rates[1])])
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<5} {:<4} {:>6} {:>5} {:>10} {:>10} {:>10} {:>9.3} {:>7.2} {:>9} {:>7.2}",
+            self.operation,
+            self.set,
+            self.row_bytes,
+            self.batch,
+            self.p50_ns,
+            self.p99_ns,
+            self.max_ns,
+            self.rows_per_second / 1e6,
+            self.gigabytes_per_second,
+            self.tcp_p50_ns,
+            self.ratio
+        )
     }
 }
 

@@ -155,6 +155,12 @@ impl fmt::Display for Report {
         for (role, seconds) in &self.cpu_seconds {
             write!(f, ", CPU of {role} {seconds:.1} s")?;
         }
+        for (index, (purpose, &bytes)) in self.bytes.iter().enumerate() {
+            let separator = if index == 0 { "\nbytes:" } else { "," };
+            #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+            let mib = bytes as f64 / f64::from(1 << 20);
+            write!(f, "{separator} {} {mib:.1} MiB", purpose.replace('_', " "))?;
+        }
         Ok(())
     }
 }
