@@ -4,6 +4,8 @@
 mod access;
 mod fabric;
 mod floor;
+mod idle;
+mod memory;
 mod remote;
 mod wire;
 
@@ -21,6 +23,10 @@ enum What {
     /// Pull and push by row size, batch and working set: of local rows beside bare random-row copies and additions, of rows of
     /// other processes (--nodes 2) beside a bare TCP ping-pong.
     Access(access::AccessArgs),
+    /// CPU time of a job that has nothing to do.
+    Idle(idle::IdleArgs),
+    /// Resident memory of a table: what a key costs besides its row.
+    Memory(memory::MemoryArgs),
     /// The fabric alone: READs and link records by size and depth over every way of reaching a peer, with histograms.
     Fabric(fabric::FabricArgs),
     /// What a network port allows at most: rows per second by size, from the arithmetic of its packets.
@@ -31,6 +37,8 @@ enum What {
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Access(args) => access::run(args),
+        What::Idle(args) => idle::run(args),
+        What::Memory(args) => memory::run(args),
         What::Fabric(args) => fabric::run(args),
         What::Wire(args) => wire::run(args),
     }

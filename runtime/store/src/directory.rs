@@ -18,6 +18,7 @@ use sterna_protocol::{DirectoryWord, SlotId};
 
 use crate::chunks::{ChunkError, ChunkList};
 use crate::memory::{ChunkMemory, word};
+use crate::shape::chunk_bytes_for;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Bytes of a directory word.
@@ -33,10 +34,10 @@ pub struct Directory {
 
 impl Directory {
     /// A directory for `slots` home slots in chunks of at most `chunk_bytes_max` bytes, rounded up to
-    /// a power of two; it is usable once [`Directory::chunks_needed`] chunks are there.
+    /// a power of two, or smaller ones that waste less; it is usable once [`Directory::chunks_needed`] chunks are there.
     #[must_use]
     pub fn new(slots: u32, chunk_bytes_max: usize) -> Self {
-        let wanted = (slots.max(8) as usize).next_power_of_two();
+        let wanted = chunk_bytes_for(slots.max(8), WORD_BYTES) / WORD_BYTES;
         let words = wanted.min((chunk_bytes_max / WORD_BYTES).max(8).next_power_of_two());
         let chunks = (slots as usize).div_ceil(words);
         Self {

@@ -22,6 +22,9 @@ pub const ROW_BYTES_MAX: usize = 1 << 20;
 /// What chunks are not larger than, unless one slot is.
 pub const CHUNK_BYTES_DEFAULT: usize = 64 << 20;
 
+/// What chunks of larger tables are not smaller than: a huge page.
+const CHUNK_BYTES_MIN: usize = 2 << 20;
+
 /// Why a table cannot have this form.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ShapeError {
@@ -65,7 +68,7 @@ pub struct TableShape {
 
 impl TableShape {
     /// The shape of rows with `dim` values of this type and `state_len` floats of optimizer state, in chunks that
-    /// hold `slots` slots if [`CHUNK_BYTES_DEFAULT`] allows, else as many as it does.
+    /// suit `slots` slots: at most [`CHUNK_BYTES_DEFAULT`], and smaller where the last chunk would stay half empty.
     ///
     /// # Errors
     /// If the row is empty or too large.
@@ -75,10 +78,8 @@ impl TableShape {
         state_len: usize,
         slots: u32,
     ) -> Result<Self, ShapeError> {
-        let slot_bytes = slot_bytes(element, dim, state_len)?;
-        let wanted = (slots.max(1) as usize).saturating_mul(slot_bytes);
-        let most = CHUNK_BYTES_DEFAULT.max(slot_bytes.next_power_of_two());
-        Self::with_chunk_bytes(element, dim, state_len, wanted.min(most).next_power_of_two())
+        let chunk_bytes = chunk_bytes_for(slots, slot_bytes(element, dim, state_len)?);
+        Self::with_chunk_bytes(element, dim, state_len, chunk_bytes)
     }
 
     /// The same with chunks of a given size.
@@ -175,6 +176,25 @@ fn slot_bytes(element: ElementType, dim: usize, state_len: usize) -> Result<usiz
     Ok((HEADER_BYTES + bytes).next_multiple_of(HEADER_BYTES))
 }
 
+/// Bytes of the chunks for so many slots: one chunk for few, else the largest up to [`CHUNK_BYTES_DEFAULT`] that leave at most a sixteenth
+/// of all memory unused. Where huge pages are made at once, all of a chunk is taken from the machine, used or not.
+pub(crate) fn chunk_bytes_for(slots: u32, slot_bytes: usize) -> usize {
+    let slots = slots.max(1) as usize;
+    let needed = slots.saturating_mul(slot_bytes);
+    if needed <= CHUNK_BYTES_MIN {
+        return needed.next_power_of_two();
+    }
+    let mut chunk_bytes = CHUNK_BYTES_DEFAULT;
+    while chunk_bytes > CHUNK_BYTES_MIN && chunk_bytes / 2 >= slot_bytes {
+        let chunks = slots.div_ceil((chunk_bytes / slot_bytes).max(1));
+        if chunks.saturating_mul(chunk_bytes).saturating_sub(needed) <= needed / 16 {
+            break;
+        }
+        chunk_bytes /= 2;
+    }
+    chunk_bytes.max(slot_bytes.next_power_of_two())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -195,6 +215,19 @@ mod tests {
             );
             prop_assert_eq!(place.offset % shape.slot_bytes(), 0);
             prop_assert!(place.offset + shape.slot_bytes() <= shape.chunk_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn little_memory_is_left_unused(slots in 1_u32..20_000_000, words in 1_usize..600) {
+            let slot_bytes = 8 * words;
+            let chunk_bytes = chunk_bytes_for(slots, slot_bytes);
+            prop_assert!(chunk_bytes.is_power_of_two() && chunk_bytes <= CHUNK_BYTES_DEFAULT);
+            let (slots, per_chunk) = (slots as usize, chunk_bytes / slot_bytes);
+            let unused = slots.div_ceil(per_chunk) * chunk_bytes - slots * slot_bytes;
+            let allowed = (slots * slot_bytes / 16).max(CHUNK_BYTES_MIN);
+            prop_assert!(unused <= allowed, "{unused} bytes of chunks of {chunk_bytes}");
         }
     }
 
