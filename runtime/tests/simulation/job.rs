@@ -97,10 +97,13 @@ pub fn run(plan: &Plan) -> Result<u64, String> {
             scope.spawn(move || stage.play(part, || act(shared, part, rank)));
         }
     });
-    match stage.fault() {
+    let outcome = match stage.fault() {
         Some(fault) => Err(format!("{fault}\n  in {plan:?}")),
         None => Ok(stage.world().trace_digest()),
-    }
+    };
+    // Stage and nodes hold each other: taken apart here, or every run would stay in memory.
+    (0..plan.nodes).for_each(|rank| drop(stage.leave(Rank::from_index(rank))));
+    outcome
 }
 
 /// What one thread does.

@@ -101,7 +101,7 @@ impl Stage {
         self.lock().nodes[rank] = Some(node);
     }
 
-    /// Takes a node's engine out; the caller is its last user.
+    /// Takes a node's engine out of the schedule.
     pub fn leave(&self, rank: Rank) -> Option<Arc<Node>> {
         self.lock().nodes[rank.index()].take()
     }
