@@ -74,8 +74,8 @@ def read(folder, rule):
     return classes, edges, features, splits
 
 
-def rules_of(folder):
-    return ["given"] if (folder / "split.txt").exists() else ["few", "many"]
+def rules_of(folder, asked):
+    return ["given"] if (folder / "split.txt").exists() else asked or ["few", "many"]
 
 
 def recipe(folder, rule):
@@ -174,7 +174,7 @@ def compare(arguments, python):
     quality = f" {'Sterna accuracy':>19} {'PyG accuracy':>19}" if arguments.seeds else ""
     print(f"{arguments.threads} thread(s), medians of {arguments.rounds} rounds, an epoch\n{header}{quality}")
     for folder in arguments.data:
-        for rule in rules_of(pathlib.Path(folder)):
+        for rule in rules_of(pathlib.Path(folder), arguments.split):
             for model in ("gcn", "sage"):
                 ours, theirs = [], {"edges": [], "csr": []}
                 for _ in range(arguments.rounds):
@@ -222,6 +222,7 @@ def environment(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", required=True, metavar="DIR", help="a data folder; may be given again")
+    parser.add_argument("--split", action="append", choices=("few", "many"), help="of data without one (default both)")
     parser.add_argument("--threads", type=int, default=1, help="of both sides (default 1)")
     parser.add_argument("--rounds", type=int, default=3, help="of speed, by turns (default 3)")
     parser.add_argument("--seeds", type=int, default=0, help="trainings for accuracy (default 0)")

@@ -13,7 +13,7 @@ use sterna_tasks::known::{KnownSet, State};
 #[command(after_help = "Examples:
   sterna data                            all sets
   sterna data show FB15k-237             terms, origin, files
-  sterna data check ~/data/FB15k-237     are these the files that published figures were measured on?")]
+  sterna data check ~/data/FB15k-237     are these the files of published figures?")]
 pub(crate) struct DataArgs {
     #[command(subcommand)]
     what: Option<What>,

@@ -29,12 +29,12 @@ use super::run::{self, RunArgs, take};
   dcn-v2     Deep & Cross Network V2, parallel (Wang et al. 2021)
 
 Examples:
-  sterna train ctr --data frappe                            DeepFM; a folder with files of train, valid, test in their names
+  sterna train ctr --data frappe                         DeepFM on a folder of files
   sterna train ctr --data frappe --model fm --report fm.json --export fm
-  sterna train ctr --data criteo.tsv.gz --hash-buckets 1000000    one file: a tenth each goes to validation and test
+  sterna train ctr --data criteo.tsv.gz --hash-buckets 1000000
   sterna train ctr --train a.csv --test b.csv --schema schema.json --model lr
   sterna generate clicks --out c.tsv && sterna train ctr --data c.tsv
-  sterna train ctr --data frappe --nodes 2 --workers 2      two processes on this host
+  sterna train ctr --data frappe --nodes 2 --workers 2   two processes on this host
 
 A schema says what the columns of delimited text mean:
   { \"separator\": \",\", \"header\": true, \"columns\": [

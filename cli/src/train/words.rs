@@ -83,7 +83,7 @@ pub(crate) struct WordsArgs {
     #[arg(long, value_name = "RATE", help_heading = "Recipe")]
     learning_rate_min: Option<f32>,
 
-    /// Words in a step of one worker, in thousands [default: 1000].
+    /// Words in a step of one worker, rounded up to thousands [default: 1000].
     #[arg(long, value_name = "WORDS", help_heading = "Recipe")]
     batch: Option<usize>,
 
