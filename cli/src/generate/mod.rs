@@ -2,6 +2,7 @@
 
 mod clicks;
 mod output;
+mod triples;
 
 use std::process::ExitCode;
 
@@ -16,11 +17,14 @@ pub(crate) struct GenerateArgs {
 enum What {
     /// Clicks in Criteo's form: 13 integers, 26 categories by Zipf's law.
     Clicks(clicks::ClicksArgs),
+    /// A knowledge graph: entities and relations by Zipf's law.
+    Triples(triples::TriplesArgs),
 }
 
 /// Writes it.
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Clicks(args) => clicks::run(args),
+        What::Triples(args) => triples::run(args),
     }
 }

@@ -30,9 +30,7 @@ pub(crate) fn write(
     unit: &str,
     generator: &mut impl Generator,
 ) -> anyhow::Result<ExitCode> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    crate::interrupt::on_interrupt(move || asked.store(true, Ordering::Relaxed))?;
+    let stop = stop_at_interrupt()?;
     let Some(path) = &args.out else {
         return match parts(io::stdout().lock(), unit, generator, &stop) {
             // Who reads has had enough: `| head`.
@@ -40,10 +38,43 @@ pub(crate) fn write(
             done => Ok(code(done.context("writing to standard output")?)),
         };
     };
+    Ok(code(file(path, unit, generator, &stop)?))
+}
+
+/// Writes several files of a folder, which is made if need be, one after the other, each as [`write()`] does.
+pub(crate) fn write_folder(
+    folder: &Path,
+    unit: &str,
+    files: &mut [(&str, impl Generator)],
+) -> anyhow::Result<ExitCode> {
+    let stop = stop_at_interrupt()?;
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    for (name, generator) in files {
+        if !file(&folder.join(name), unit, generator, &stop)? {
+            return Ok(code(false));
+        }
+    }
+    Ok(code(true))
+}
+
+fn stop_at_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    crate::interrupt::on_interrupt(move || asked.store(true, Ordering::Relaxed))?;
+    Ok(stop)
+}
+
+/// Writes a file, which has its name once it is whole. Returns whether it is.
+fn file(
+    path: &Path,
+    unit: &str,
+    generator: &mut impl Generator,
+    stop: &AtomicBool,
+) -> anyhow::Result<bool> {
     let unfinished = beside(path);
     let file = File::create(&unfinished);
     let file = file.with_context(|| format!("creating {}", unfinished.display()))?;
-    let done = parts(file, unit, generator, &stop);
+    let done = parts(file, unit, generator, stop);
     if !matches!(done, Ok(true)) {
         // Whatever went wrong matters more than the rest of a file.
         let _ = fs::remove_file(&unfinished);
@@ -52,7 +83,7 @@ pub(crate) fn write(
     if whole {
         fs::rename(&unfinished, path).with_context(|| format!("naming {}", path.display()))?;
     }
-    Ok(code(whole))
+    Ok(whole)
 }
 
 /// Returns whether it came to the end.

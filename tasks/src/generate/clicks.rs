@@ -12,7 +12,7 @@ use std::io::Write;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Generator, Zipf};
+use super::{Generator, Zipf, mixed};
 
 const INTEGERS: usize = 13;
 const FIELDS: usize = 26;
@@ -161,14 +161,6 @@ impl Generator for ClickLog {
 
 fn probability(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
-}
-
-/// Mixes all bits of a number into all others (the end of `splitmix64`).
-const fn mixed(number: u64) -> u64 {
-    let x = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 /// About normal, mean 0 and variance 1, from 64 random bits: the sum of four numbers of 16 bits.
