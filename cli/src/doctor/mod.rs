@@ -22,10 +22,11 @@ mod trial;
 
 use std::process::ExitCode;
 
-use sterna_rdma::FabricConfig;
 use sterna_rdma::topology::Topology;
 use sterna_rdma::verbs;
+use sterna_rdma::{FabricConfig, ProviderChoice};
 
+use crate::reach::ReachArgs;
 use health::Counters;
 use report::{Check, Group, Report, text};
 use system::System;
@@ -53,9 +54,8 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=4096), help_heading = "Plan")]
     nodes: u64,
 
-    /// How nodes are to reach each other; with verbs, what is missing for RDMA is a failure.
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = ["auto", "shm", "tcp", "verbs"], help_heading = "Plan")]
-    fabric: String,
+    #[command(flatten)]
+    reach: ReachArgs,
 
     /// Other hosts to test every pair with; they need the same program and are reached by --rsh.
     #[arg(long, value_delimiter = ',', value_name = "HOSTS", help_heading = "Pairs")]
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         pairs::member()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = FabricConfig::from_env()?;
+    let config = config(args)?;
     if config.size > 1 && config.rank.index() > 0 {
         // Each host's own checks are those of a doctor of its own; here it only answers rank 0.
         pairs::serve(config)?;
@@ -121,21 +121,43 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if !args.json {
         println!("{}", printer.report.title());
     }
-    local(args, &system, &mut printer)?;
+    local(args, &config, &system, &mut printer)?;
     if config.size > 1 {
         printer.add("pairs", pairs::of_job(config));
     } else if !args.peers.is_empty() {
-        printer.add("pairs", peers::check(args));
+        printer.add("pairs", peers::check(args, &config));
     }
     printer.end()
 }
 
+/// The job of the environment, if there is one, and what a job would be given by environment and options.
+fn config(args: &DoctorArgs) -> anyhow::Result<FabricConfig> {
+    let mut config = FabricConfig::from_env()?;
+    if config.size == 1 {
+        config.rdma = FabricConfig::rdma_from_env()?;
+        if let Some(name) = std::env::var("STERNA_FABRIC").ok().filter(|name| !name.is_empty()) {
+            config.choice = ProviderChoice::parse(&name)?;
+        }
+    }
+    args.reach.apply(&mut config)?;
+    Ok(config)
+}
+
 /// All that concerns this host alone.
-fn local(args: &DoctorArgs, system: &System, printer: &mut Printer) -> anyhow::Result<()> {
+fn local(
+    args: &DoctorArgs,
+    config: &FabricConfig,
+    system: &System,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
     let topology = Topology::read();
     let devices = verbs::devices();
     let entries = devices.as_deref().unwrap_or_default();
-    let plan = plan(args, &topology, !entries.is_empty())?;
+    let plan = Plan {
+        has_device: !entries.is_empty(),
+        wants_verbs: config.choice == ProviderChoice::Verbs,
+        ..plan(args, &topology)?
+    };
     let before = Counters::read(system);
     printer.add("library", library::check(system, &plan, devices.as_ref().err()));
     if entries.is_empty() {
@@ -143,7 +165,7 @@ fn local(args: &DoctorArgs, system: &System, printer: &mut Printer) -> anyhow::R
     } else {
         printer.add("devices", device::check(system, &plan, entries, verbs::fork_safety().ok()));
         let mut ports = port::check(system, entries);
-        let chosen = verbs::chosen(&FabricConfig::rdma_from_env()?, None);
+        let chosen = verbs::chosen(&config.rdma, None);
         ports.push(choice(&plan, chosen.map(|chosen| chosen.description)));
         printer.add("ports", ports);
     }
@@ -154,7 +176,7 @@ fn local(args: &DoctorArgs, system: &System, printer: &mut Printer) -> anyhow::R
     if !args.no_self_test {
         let opened = || entries.iter().filter_map(|entry| entry.device.as_ref().ok());
         let hardware = (opened().count() > 0).then(|| opened().any(|device| !device.is_software));
-        printer.add("self-test", trial::check(&plan, hardware));
+        printer.add("self-test", trial::check(&plan, config, hardware));
     }
     printer.add("network", before.check(&Counters::read(system)));
     Ok(())
@@ -164,12 +186,11 @@ fn local(args: &DoctorArgs, system: &System, printer: &mut Printer) -> anyhow::R
 fn choice(plan: &Plan, chosen: Result<String, verbs::VerbsError>) -> Check {
     let name = "choice";
     match chosen {
-        Ok(description) => Check::pass(
-            name,
-            format!("{description} (others: STERNA_DEVICE, STERNA_DEVICE_PORT, STERNA_GID)"),
-        ),
+        Ok(description) => {
+            Check::pass(name, format!("{description} (others: --device, --port, --gid)"))
+        }
         Err(error) => {
-            let fix = "see the ports above; unset STERNA_DEVICE, STERNA_DEVICE_PORT and STERNA_GID if they are set";
+            let fix = "see the ports above; without --device, --port, --gid and STERNA_DEVICE, STERNA_DEVICE_PORT, STERNA_GID the best is taken";
             let text = error.to_string();
             if plan.wants_verbs {
                 Check::fail(name, text, fix)
@@ -180,7 +201,7 @@ fn choice(plan: &Plan, chosen: Result<String, verbs::VerbsError>) -> Check {
     }
 }
 
-fn plan(args: &DoctorArgs, topology: &Topology, has_device: bool) -> anyhow::Result<Plan> {
+fn plan(args: &DoctorArgs, topology: &Topology) -> anyhow::Result<Plan> {
     anyhow::ensure!(
         args.memory.is_finite() && (0.0..=1e9).contains(&args.memory),
         "--memory {}: so many GiB cannot be planned",
@@ -193,8 +214,8 @@ fn plan(args: &DoctorArgs, topology: &Topology, has_device: bool) -> anyhow::Res
         memory_bytes,
         workers: args.workers.unwrap_or(cores.max(1)),
         nodes: args.nodes,
-        has_device,
-        wants_verbs: args.fabric == "verbs",
+        has_device: false,
+        wants_verbs: false,
     })
 }
 

@@ -25,8 +25,8 @@ const JOIN_LIMIT: Duration = Duration::from_secs(20);
 const SAID_BYTES_MAX: u64 = 4096;
 
 /// Starts the peers and tests every pair.
-pub(crate) fn check(args: &DoctorArgs) -> Vec<Check> {
-    let mut started = match start(args) {
+pub(crate) fn check(args: &DoctorArgs, wish: &FabricConfig) -> Vec<Check> {
+    let mut started = match start(args, wish) {
         Ok(started) => started,
         Err(error) => {
             let fix = "--rsh with a command that needs no password (ssh-copy-id), hosts that resolve, --address";
@@ -61,7 +61,7 @@ struct Peer {
     said: Receiver<String>,
 }
 
-fn start(args: &DoctorArgs) -> anyhow::Result<Started> {
+fn start(args: &DoctorArgs, wish: &FabricConfig) -> anyhow::Result<Started> {
     for host in &args.peers {
         ensure!(
             !host.is_empty() && !host.starts_with('-'),
@@ -77,12 +77,13 @@ fn start(args: &DoctorArgs) -> anyhow::Result<Started> {
     let place = listener.local_addr()?.to_string();
     let token = token()?;
     let mut config = FabricConfig::new(Rank(0), 1 + args.peers.len(), Some(&place), &token);
-    config.choice = sterna_rdma::ProviderChoice::parse(&args.fabric)?;
+    config.choice = wish.choice;
+    config.rdma = wish.rdma.clone();
     config.join_timeout = JOIN_LIMIT;
     config.listener = Some(listener);
     let mut started = Started { config: Some(config), peers: Vec::new() };
     for (host, rank) in args.peers.iter().zip(1..) {
-        started.peers.push(Peer::start(args, host, rank, &place, &token)?);
+        started.peers.push(Peer::start(args, wish.choice.name(), host, rank, &place, &token)?);
     }
     Ok(started)
 }
@@ -90,6 +91,7 @@ fn start(args: &DoctorArgs) -> anyhow::Result<Started> {
 impl Peer {
     fn start(
         args: &DoctorArgs,
+        fabric: &str,
         host: &str,
         rank: usize,
         place: &str,
@@ -104,9 +106,8 @@ impl Peer {
         let mut command = Command::new(shell);
         // The token goes by the standard input: a command line is seen by all users of a host.
         command.args(words).arg(host).arg(format!(
-            "STERNA_RANK={rank} STERNA_SIZE={} STERNA_ADDR={place} STERNA_FABRIC={} exec {} doctor --member",
+            "STERNA_RANK={rank} STERNA_SIZE={} STERNA_ADDR={place} STERNA_FABRIC={fabric} exec {} doctor --member",
             1 + args.peers.len(),
-            args.fabric,
             quoted(&program)
         ));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sterna_rdma::{ProviderChoice, Rank};
+use sterna_rdma::verbs::Wish;
+use sterna_rdma::{FabricConfig, ProviderChoice, Rank};
 
 use super::Plan;
 use super::report::{Check, Level};
@@ -31,8 +32,9 @@ struct Found {
     small_read: Spread,
 }
 
-/// `hardware` says whether verbs goes over a network card; `None` without any device.
-pub(crate) fn check(plan: &Plan, hardware: Option<bool>) -> Vec<Check> {
+/// `config` says which device verbs goes over, if one is forced; `hardware` says whether verbs goes over a network card; `None` without any device.
+pub(crate) fn check(plan: &Plan, config: &FabricConfig, hardware: Option<bool>) -> Vec<Check> {
+    let trial = |name, hardware| trial(name, &config.rdma, hardware);
     let mut checks = vec![trial("shm", None), trial("tcp", None)];
     if hardware.is_some() || plan.wants_verbs {
         checks.push(trial("verbs", hardware));
@@ -40,10 +42,10 @@ pub(crate) fn check(plan: &Plan, hardware: Option<bool>) -> Vec<Check> {
     checks
 }
 
-fn trial(name: &'static str, hardware: Option<bool>) -> Check {
+fn trial(name: &'static str, wish: &Wish, hardware: Option<bool>) -> Check {
     let outcome = ProviderChoice::parse(name)
         .map_err(anyhow::Error::from)
-        .and_then(|choice| in_one_process(choice, run));
+        .and_then(|choice| in_one_process(choice, wish, run));
     let found = match outcome {
         Ok(found) => found,
         Err(error) => return Check::fail(name, format!("{error:#}"), remedy(name)),
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn both_providers_that_every_host_has_pass_with_their_distributions() {
         for name in ["shm", "tcp"] {
-            let check = trial(name, None);
+            let check = trial(name, &Wish::default(), None);
             assert_eq!(check.level, Level::Pass, "{check:?}");
             assert_eq!(check.details.len(), READS.len() + RECORDS.len() + 1);
             assert!(check.reason.contains(&format!("{name} to 1")), "{check:?}");

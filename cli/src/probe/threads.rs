@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sterna_rdma::ProviderChoice;
 use sterna_rdma::topology::{PinPlan, Topology, pin_current_thread};
+use sterna_rdma::verbs::Wish;
 
 use super::{Party, Waiting};
 use crate::launch::Job;
@@ -11,16 +12,18 @@ use crate::launch::Job;
 /// How long the parties may take to meet.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Two parties of one process that reach each other by `choice`, the second of them serving in a thread of its own until the first
+/// Two parties of one process that reach each other by `choice` (over the device of `wish`), the second of them serving in a thread of its own until the first
 /// has finished `work`.
 pub(crate) fn in_one_process<T: Send>(
     choice: ProviderChoice,
+    wish: &Wish,
     work: impl FnOnce(&mut Party) -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
     let job = Job::on_this_host(2)?;
     let config = |rank| {
         let mut config = job.config(rank)?;
         config.choice = choice;
+        config.rdma = wish.clone();
         config.join_timeout = JOIN_LIMIT;
         anyhow::Ok(config)
     };

@@ -33,7 +33,7 @@ use cell::Cell;
     RDMA WRITE with immediate data. stream: records in one direction, as many as the link takes; over verbs RDMA WRITE."
 )]
 pub(crate) struct FabricArgs {
-    /// Which ways to measure: shm, tcp, verbs, or all that this host has. In a job: one, or auto as the job would choose.
+    /// Which ways to measure (the RDMA port is chosen by itself, or by STERNA_DEVICE, STERNA_DEVICE_PORT, STERNA_GID): shm, tcp, verbs, or all that this host has. In a job: one, or auto as the job would choose.
     #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = ["all", "auto", "shm", "tcp", "verbs"])]
     fabric: Vec<String>,
 
