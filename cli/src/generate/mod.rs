@@ -15,7 +15,7 @@ pub(crate) struct GenerateArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Clicks in Criteo's form: 13 integers, 26 categories by Zipf's law.
+    #[command(about = "Clicks in Criteo's form: 13 integers, 26 categories by Zipf's law")]
     Clicks(clicks::ClicksArgs),
     /// A knowledge graph: entities and relations by Zipf's law.
     Triples(triples::TriplesArgs),

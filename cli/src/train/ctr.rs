@@ -80,6 +80,10 @@ pub(crate) struct CtrArgs {
     #[arg(long, value_name = "RATE", help_heading = "Recipe")]
     learning_rate: Option<f32>,
 
+    /// What Adagrad's sums of squared gradients start from.
+    #[arg(long, value_name = "SUM", help_heading = "Recipe")]
+    initial_accumulator: Option<f32>,
+
     /// Learning rate of dense parameters.
     #[arg(long, value_name = "RATE", help_heading = "Recipe")]
     dense_learning_rate: Option<f32>,
@@ -201,6 +205,7 @@ fn settings(args: &CtrArgs, clicks: &Clicks) -> CtrConfig {
     take(&mut config.dropout, args.dropout.as_ref());
     take(&mut config.optimizer, args.optimizer.as_ref());
     take(&mut config.learning_rate, args.learning_rate.as_ref());
+    take(&mut config.initial_accumulator, args.initial_accumulator.as_ref());
     take(&mut config.dense_learning_rate, args.dense_learning_rate.as_ref());
     take(&mut config.l2, args.l2.as_ref());
     take(&mut config.init_std, args.init_std.as_ref());

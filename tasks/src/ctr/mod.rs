@@ -128,7 +128,7 @@ impl Task for CtrTask {
         // A linear weight starts as an embedding's value does; alone it starts at 0.
         let init = if parts.dim > 0 { Init::Normal { std: config.init_std } } else { Init::Zeros };
         let feature = TableSpec::new("feature", self.clicks.features as u64, parts.row_len())
-            .optimizer(config.optimizer.optimizer(config.learning_rate))
+            .optimizer(config.row_optimizer())
             .init(init);
         vec![feature, self.layout.table("dense", config.dense_optimizer())]
     }

@@ -74,6 +74,10 @@ fn in_folder(folder: &Path) -> Result<[Option<PathBuf>; 3], DataError> {
     let mut found: [Option<PathBuf>; 3] = Default::default();
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
+        // Caches that other tools leave beside the text are none of ours.
+        if path.extension().is_some_and(|ending| ending == "bin") {
+            continue;
+        }
         let name = plain_name(&path).to_ascii_lowercase();
         let mut words = name.split(|character: char| !character.is_ascii_alphanumeric());
         let set =
@@ -123,7 +127,14 @@ mod tests {
     fn sets_are_found_by_words_in_names() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["x.train.libfm", "x.validation.libfm.gz", "test.csv", "README", "latest.csv"] {
+        for name in [
+            "x.train.libfm",
+            "x.train.libfm.bin",
+            "x.validation.libfm.gz",
+            "test.csv",
+            "README",
+            "latest.csv",
+        ] {
             fs::write(path(name), "").unwrap();
         }
         let files = Files { data: Some(folder.path().into()), ..Files::default() };

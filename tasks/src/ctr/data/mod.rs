@@ -89,6 +89,9 @@ impl Source {
         } else {
             Features { count: given, names: Vec::new() }
         };
+        if features.count == 0 {
+            return Err(DataError::refused(&found.train, "no example has a feature", "some"));
+        }
         let [train, valid, test] = sets;
         let same = |set: &Examples| set.is_empty() || set.fields() == train.fields();
         let fields = train.fields().filter(|_| same(&valid) && same(&test));

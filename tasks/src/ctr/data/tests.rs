@@ -71,6 +71,14 @@ fn libfm_s_numbers_stay_and_examples_of_different_length_have_no_fields() {
 }
 
 #[test]
+fn examples_without_any_feature_are_refused() {
+    let folder = folder(&[("all.libfm", "1\n-1\n")]);
+    let source = Source { format: Format::Libfm, ..Source::new(folder.path().join("all.libfm")) };
+    let error = source.read().unwrap_err().to_string();
+    assert!(error.contains("all.libfm: no example has a feature"), "{error}");
+}
+
+#[test]
 fn a_schema_says_what_columns_are() {
     let schema = r#"{ "separator": ";", "columns": [
         { "name": "bought", "kind": "label" },
