@@ -81,6 +81,29 @@ fn a_model_trains_on_generated_clicks_and_reports() {
 }
 
 #[test]
+fn a_generated_matrix_is_factorised_by_one_node_and_by_two() {
+    let folder = Folder::new("matrix");
+    let words = |line: &'static str| line.split(' ').collect::<Vec<_>>();
+    let size = words("generate matrix --rows 600 --columns 200 --cells 30000 --rank 2 --zipf 0.3");
+    good(&[&size[..], &["--out", "m.mtx"]].concat(), &folder.0);
+    let train = words(
+        "train mf --train m.mtx --hold-out 0.05 --rank 4 --biases false --reg 0.01 --epochs 20 \
+         --learning-rate 0.05 --parts 4 --report report.json",
+    );
+    for job in ["--workers 2", "--nodes 2 --workers 1"] {
+        good(&[&train[..], &words(job)].concat(), &folder.0);
+        let report = std::fs::read(folder.0.join("report.json")).expect("the report");
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+        // Cells vary by 1 and their noise by 0.1.
+        let rmse = report["quality"]["rmse"].as_f64().expect("a figure");
+        assert!(rmse < 0.2, "{job}: {rmse}");
+    }
+    let output = sterna(&words("generate matrix --rows 10 --columns 10 --cells 101"), &folder.0);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("at most rows times columns"));
+}
+
+#[test]
 fn nobody_reading_is_no_error_and_wrong_settings_are_named() {
     let folder = Folder::new("wrong");
     let mut command = Command::new(env!("CARGO_BIN_EXE_sterna"));

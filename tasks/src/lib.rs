@@ -13,6 +13,7 @@ pub mod gnn;
 pub mod kge;
 pub mod known;
 pub mod mf;
+pub mod mlr;
 pub mod plot;
 pub mod report;
 pub mod sparse;

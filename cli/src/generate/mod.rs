@@ -1,6 +1,7 @@
 //! `sterna generate`: data sets of any size from a seed, one subcommand for each form.
 
 mod clicks;
+mod matrix;
 mod output;
 mod triples;
 
@@ -17,6 +18,8 @@ pub(crate) struct GenerateArgs {
 enum What {
     #[command(about = "Clicks in Criteo's form: 13 integers, 26 categories by Zipf's law")]
     Clicks(clicks::ClicksArgs),
+    /// A matrix of low rank whose known cells follow Zipf's law, for `train mf`.
+    Matrix(matrix::MatrixArgs),
     /// A knowledge graph: entities and relations by Zipf's law.
     Triples(triples::TriplesArgs),
 }
@@ -25,6 +28,7 @@ enum What {
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Clicks(args) => clicks::run(args),
+        What::Matrix(args) => matrix::run(args),
         What::Triples(args) => triples::run(args),
     }
 }

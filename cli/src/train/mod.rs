@@ -4,6 +4,7 @@ mod ctr;
 mod gnn;
 mod kge;
 mod mf;
+mod mlr;
 mod progress;
 mod run;
 mod words;
@@ -39,6 +40,8 @@ enum Task {
     Kge(Box<kge::KgeArgs>),
     #[command(about = "Matrix factorisation of ratings, with or without biases")]
     Mf(Box<mf::MfArgs>),
+    #[command(about = "Multinomial logistic regression, sparse and dense")]
+    Mlr(Box<mlr::MlrArgs>),
     #[command(about = "Word vectors: skip-gram and CBOW with negative sampling")]
     Words(Box<words::WordsArgs>),
 }
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         Task::Gnn(args) => gnn::run(args),
         Task::Kge(args) => kge::run(args),
         Task::Mf(args) => mf::run(args),
+        Task::Mlr(args) => mlr::run(args),
         Task::Words(args) => words::run(args),
     }
 }

@@ -223,3 +223,9 @@ fn format(text: &str) -> Result<ExportFormat, String> {
         _ => Err(format!("`{text}` is no format: npy, safetensors or both")),
     }
 }
+
+/// Reads a share of the examples, for the `value_parser` of a task's own options.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..1.0).contains(share));
+    share.ok_or_else(|| format!("`{text}` is no share between 0 and 1"))
+}

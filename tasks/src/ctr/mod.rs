@@ -18,7 +18,6 @@
 pub mod config;
 mod cross;
 pub mod data;
-mod distinct;
 mod interaction;
 pub mod metrics;
 mod network;

@@ -4,12 +4,12 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::data::Examples;
-use super::distinct::Distinct;
 use super::interaction;
 use super::metrics::{log_loss, sigmoid};
 use super::network::Network;
 use super::{CtrConfig, CtrTask, DENSE, FEATURE};
 use crate::dense::DenseRows;
+use crate::sparse::Distinct;
 use crate::task::{Loss, Parameters, TaskError};
 
 /// A batch: its distinct features, and its examples in terms of these.

@@ -4,10 +4,14 @@
 //! the same bytes on every machine.
 
 mod clicks;
+mod matrix;
+mod spread;
 mod triples;
 mod zipf;
 
 pub use clicks::ClickLog;
+pub use matrix::{Cells, MatrixFile, MatrixSpec};
+pub use spread::Spread;
 pub use triples::{TripleLog, Triples};
 pub use zipf::Zipf;
 

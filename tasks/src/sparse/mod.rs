@@ -6,9 +6,12 @@
 //! | module | is for |
 //! | --- | --- |
 //! | [`rows`] | compressed rows of (column, value) pairs |
+//! | `distinct` | the distinct columns of a batch's rows |
 //! | [`product`] | `Y = S X` and `X += S^T Y` |
 
+mod distinct;
 pub mod product;
 pub mod rows;
 
+pub(crate) use distinct::Distinct;
 pub use rows::SparseRows;

@@ -2,7 +2,7 @@
 
 /// Finds the distinct features among a batch's, with memory that the next batch uses again.
 #[derive(Debug)]
-pub(super) struct Distinct {
+pub(crate) struct Distinct {
     /// Features of the table.
     features: usize,
     /// Open-addressed: the batch's stamp, and which distinct feature sits there.
@@ -12,13 +12,13 @@ pub(super) struct Distinct {
 
 impl Distinct {
     /// For features `0..features`.
-    pub(super) fn new(features: usize) -> Self {
+    pub(crate) fn new(features: usize) -> Self {
         Self { features, places: Vec::new(), stamp: 0 }
     }
 
     /// Writes the distinct ones of `features` to `keys`, in order of first appearance, and to `places` which of them
     /// each is.
-    pub(super) fn scan(&mut self, features: &[u32], keys: &mut Vec<u64>, places: &mut Vec<u32>) {
+    pub(crate) fn scan(&mut self, features: &[u32], keys: &mut Vec<u64>, places: &mut Vec<u32>) {
         // Small tables get a place for each feature, large ones places for the batch.
         let wanted = self.features.min(2 * features.len()).max(1).next_power_of_two();
         if self.places.len() < wanted || self.stamp == u32::MAX {
