@@ -65,6 +65,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A sample that cannot be taken.
+    #[error("sampling from table `{table}`: {reason}")]
+    Sampling {
+        /// The table.
+        table: String,
+        /// Why.
+        reason: String,
+    },
     /// A configuration that cannot work.
     #[error("configuration: {0}")]
     Config(String),

@@ -28,6 +28,7 @@ pub mod metrics;
 mod node;
 mod pace;
 mod remote;
+pub mod sampling;
 mod table;
 mod worker;
 

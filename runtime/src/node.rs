@@ -372,6 +372,10 @@ impl NodeState {
         self.config.workers
     }
 
+    pub(crate) fn seed(&self) -> u64 {
+        self.config.seed
+    }
+
     pub(crate) fn cpu_of(&self, worker: usize) -> Option<u32> {
         self.plan.workers.get(worker).copied()
     }

@@ -48,6 +48,8 @@ pub struct Worker {
     reader: Option<Reader>,
     /// Places of a call's keys whose rows are not here.
     away: Vec<usize>,
+    /// Streams of random numbers that were begun.
+    streams: u64,
 }
 
 impl Worker {
@@ -69,6 +71,7 @@ impl Worker {
             hot: Vec::new(),
             reader,
             away: Vec::new(),
+            streams: 0,
         })
     }
 
@@ -274,6 +277,16 @@ impl Worker {
     #[must_use]
     pub fn stop_requested(&self) -> bool {
         self.node.stop_requested()
+    }
+
+    /// The seed of one more stream of random numbers: a function of the job's seed, the worker, the table and how many there were.
+    pub(crate) fn next_stream(&mut self, table: &Table) -> u64 {
+        self.streams += 1;
+        let place = [self.global_index() as u64, u64::from(table.id().0), self.streams];
+        // Odd factors without common structure (SplitMix64's constants); the generator mixes what it is seeded with.
+        let factors = [0x9E37_79B9_7F4A_7C15, 0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB_u64];
+        let parts = place.iter().zip(factors).map(|(part, factor)| (part + 1).wrapping_mul(factor));
+        parts.fold(self.node.seed(), |seed, part| (seed ^ part).rotate_left(23))
     }
 
     fn learning_rate(&self, table: &Table) -> f32 {

@@ -1,0 +1,326 @@
+//! A worker's samples: drawing, and getting rows.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::SeedableRng;
+
+use super::ahead::{self, Ahead};
+use super::pool::Pool;
+use super::scheme::POOL_KEYS_MAX;
+use super::{Sampling, Scheme};
+use crate::error::{Error, Result};
+use crate::table::Table;
+use crate::worker::Worker;
+
+/// Draws after which `local` takes a key that is not here.
+const LOCAL_DRAWS_MAX: u32 = 256;
+
+/// Draws that are remembered for the share of local keys; then older ones count half.
+const SHARE_DRAWS: u64 = 1 << 16;
+
+/// Draws before repetitions are avoided by adding up what is left, at least.
+const DRAWS_MIN: u64 = 64;
+
+/// A worker's source of samples of one table, with a generator of its own: the same seed of the node, worker and order of samplers give the
+/// same keys (where the scheme does not depend on what is local).
+#[derive(Debug)]
+pub struct Sampler {
+    number: u64,
+    table: Table,
+    sampling: Sampling,
+    random: Xoshiro256PlusPlus,
+    pool: Pool,
+    /// Where keys may be put off: keys that are drawn and announced, and those of them whose rows were not here when it was their turn.
+    queue: VecDeque<u64>,
+    postponed: VecDeque<u64>,
+    /// Draws of `local`, and how many were of keys that were here.
+    tried: u64,
+    found: u64,
+}
+
+/// A sample that is prepared. Dropping it forgets what was not pulled.
+#[derive(Debug)]
+pub struct Sample {
+    sampler: u64,
+    left: usize,
+    /// Keys that are chosen already.
+    queue: VecDeque<u64>,
+    /// Keys that it has, if none may come twice.
+    taken: HashSet<u64>,
+    ahead: Ahead,
+}
+
+impl Sample {
+    /// Keys that may still be pulled.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+impl Worker {
+    /// A source of samples.
+    ///
+    /// # Errors
+    /// [`Error::Sampling`] for keys that the table does not have and pools of no or too many keys.
+    pub fn sampler(&mut self, table: &Table, sampling: Sampling) -> Result<Sampler> {
+        static SAMPLERS: AtomicU64 = AtomicU64::new(0);
+        let keys = sampling.distribution.keys();
+        if keys.end > table.keys() {
+            let reason =
+                format!("keys {}..{} of a table of {}", keys.start, keys.end, table.keys());
+            return Err(refuse(table, reason));
+        }
+        if let Scheme::Pool { keys, reuse, .. } = sampling.scheme
+            && (reuse == 0 || !(1..=POOL_KEYS_MAX).contains(&keys))
+        {
+            let reason = format!(
+                "a pool of {keys} keys, each used {reuse} times: 1 to {POOL_KEYS_MAX} keys, at least once"
+            );
+            return Err(refuse(table, reason));
+        }
+        Ok(Sampler {
+            number: SAMPLERS.fetch_add(1, Ordering::Relaxed),
+            table: table.clone(),
+            sampling,
+            random: Xoshiro256PlusPlus::seed_from_u64(self.next_stream(table)),
+            pool: Pool::default(),
+            queue: VecDeque::new(),
+            postponed: VecDeque::new(),
+            tried: 0,
+            found: 0,
+        })
+    }
+
+    /// Prepares a sample of `count` keys, to be pulled from clock `clocks.start` on and before `clocks.end`.
+    ///
+    /// # Errors
+    /// [`Error::Sampling`] for more keys without replacement than there are; as [`Worker::pull_async`].
+    pub fn prepare_sample(
+        &mut self,
+        sampler: &mut Sampler,
+        count: usize,
+        clocks: Range<u64>,
+    ) -> Result<Sample> {
+        let support = sampler.sampling.distribution.support();
+        if !sampler.sampling.replacement && count as u64 > support {
+            let reason = format!("a sample of {count} different keys of {support}");
+            return Err(refuse(&sampler.table, reason));
+        }
+        let mut sample = Sample {
+            sampler: sampler.number,
+            left: count,
+            queue: VecDeque::new(),
+            taken: HashSet::new(),
+            ahead: Ahead::default(),
+        };
+        match sampler.sampling.scheme {
+            Scheme::Naive | Scheme::Local => {}
+            Scheme::Preloc | Scheme::Pool { postpone: false, .. } => {
+                let keys: Vec<u64> = (0..count).map(|_| sampler.draw(&mut sample.taken)).collect();
+                sample.ahead = Ahead::announce(self, &sampler.table, &keys, clocks)?;
+                sample.queue = keys.into();
+            }
+            Scheme::Pool { .. } => {
+                let keys = sampler.stock(count);
+                ahead::wish(self, &sampler.table, &keys, clocks)?;
+            }
+        }
+        Ok(sample)
+    }
+
+    /// The next `keys.len()` keys of a sample and the values of their rows (`keys.len() * dim` floats), which are those of a
+    /// [`Worker::pull`] at some time since the sample was prepared.
+    ///
+    /// # Errors
+    /// [`Error::Sampling`] for more keys than are left and a sample of another sampler; as [`Worker::pull`].
+    pub fn pull_sample(
+        &mut self,
+        sampler: &mut Sampler,
+        sample: &mut Sample,
+        keys: &mut [u64],
+        values: &mut [f32],
+    ) -> Result<()> {
+        let table = sampler.table.clone();
+        table.check_len(keys.len(), table.dim(), values.len())?;
+        if sample.sampler != sampler.number {
+            return Err(refuse(&table, "a sample of another sampler".to_owned()));
+        }
+        if keys.len() > sample.left {
+            let reason = format!("{} keys of a sample that has {} left", keys.len(), sample.left);
+            return Err(refuse(&table, reason));
+        }
+        match sampler.sampling.scheme {
+            Scheme::Naive => {
+                keys.fill_with(|| sampler.draw(&mut sample.taken));
+                self.pull(&table, keys, values)?;
+            }
+            Scheme::Preloc | Scheme::Pool { postpone: false, .. } => {
+                keys.fill_with(|| sample.queue.pop_front().expect("as many as are left"));
+                sample.ahead.pull(self, values)?;
+            }
+            Scheme::Pool { .. } => {
+                self.each_or_remote(&table, keys, values, |worker, row| {
+                    sampler.here_or_postponed(worker, &mut sample.taken, row)
+                })?;
+            }
+            Scheme::Local => {
+                self.each_or_remote(&table, keys, values, |worker, row| {
+                    sampler.draw_local(worker, &mut sample.taken, row)
+                })?;
+            }
+        }
+        sample.left -= keys.len();
+        Ok(())
+    }
+
+    /// Fills keys and values one by one by `next`, which says whether it has copied the row; pulls the others together.
+    fn each_or_remote(
+        &mut self,
+        table: &Table,
+        keys: &mut [u64],
+        values: &mut [f32],
+        mut next: impl FnMut(&mut Self, &mut [f32]) -> Result<(u64, bool)>,
+    ) -> Result<()> {
+        let dim = table.dim();
+        let mut away = Vec::new();
+        for (index, (key, row)) in keys.iter_mut().zip(values.chunks_exact_mut(dim)).enumerate() {
+            let copied;
+            (*key, copied) = next(self, row)?;
+            if !copied {
+                away.push(index);
+            }
+        }
+        if away.is_empty() {
+            return Ok(());
+        }
+        let remote: Vec<u64> = away.iter().map(|&index| keys[index]).collect();
+        let mut rows = vec![0.0; away.len() * dim];
+        self.pull(table, &remote, &mut rows)?;
+        for (&index, row) in away.iter().zip(rows.chunks_exact(dim)) {
+            values[index * dim..(index + 1) * dim].copy_from_slice(row);
+        }
+        Ok(())
+    }
+}
+
+impl Sampler {
+    /// What is sampled.
+    #[must_use]
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// Under [`Scheme::Local`], the probability that a draw from the distribution is of a key at this node, as seen lately (of the last 65,536
+    /// draws or so); 1 for other schemes and before the first draw. A key that is here is proposed with its probability divided by this.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn local_share(&self) -> f64 {
+        if self.tried == 0 { 1.0 } else { self.found as f64 / self.tried as f64 }
+    }
+
+    /// The next key of a sample, one that it does not have if none may come twice.
+    fn draw(&mut self, taken: &mut HashSet<u64>) -> u64 {
+        if self.sampling.replacement {
+            return self.draw_any();
+        }
+        // About as many draws as adding up what is left would cost.
+        for _ in 0..self.sampling.distribution.support().max(DRAWS_MIN) {
+            let key = self.draw_any();
+            if taken.insert(key) {
+                return key;
+            }
+        }
+        let left = |key| !taken.contains(&key);
+        let key = self.sampling.distribution.draw_among(&mut self.random, left);
+        let key = key.expect("samples are no larger than the distribution");
+        taken.insert(key);
+        key
+    }
+
+    fn draw_any(&mut self) -> u64 {
+        let distribution = &self.sampling.distribution;
+        match self.sampling.scheme {
+            Scheme::Pool { keys, reuse, .. } => {
+                self.pool.next((keys, reuse), distribution, &mut self.random)
+            }
+            _ => distribution.draw(&mut self.random),
+        }
+    }
+
+    /// A key whose row is here, and its row; after many draws one that is not.
+    fn draw_local(
+        &mut self,
+        worker: &mut Worker,
+        taken: &mut HashSet<u64>,
+        row: &mut [f32],
+    ) -> Result<(u64, bool)> {
+        for _ in 0..LOCAL_DRAWS_MAX {
+            let key = self.draw_any();
+            let here = worker.pull_if_local(&self.table, key, row)?;
+            if self.tried == SHARE_DRAWS {
+                (self.tried, self.found) = (self.tried / 2, self.found / 2);
+            }
+            self.tried += 1;
+            self.found += u64::from(here);
+            if here && (self.sampling.replacement || taken.insert(key)) {
+                return Ok((key, true));
+            }
+        }
+        Ok((self.draw(taken), false))
+    }
+
+    /// Draws keys for `count` more places, so that as many as a pool has may be put off beside them; gives all that wait.
+    fn stock(&mut self, count: usize) -> Vec<u64> {
+        let wanted = count + self.sampling.scheme.postponed_max();
+        let waiting = self.queue.len() + self.postponed.len();
+        for _ in waiting..wanted {
+            let key = self.draw_any();
+            self.queue.push_back(key);
+        }
+        self.postponed.iter().chain(&self.queue).copied().collect()
+    }
+
+    /// The next key whose row is here: one that was put off before, or the next that was drawn. Once as many are put off as may be, the one
+    /// that has waited longest, wherever its row is.
+    fn here_or_postponed(
+        &mut self,
+        worker: &mut Worker,
+        taken: &mut HashSet<u64>,
+        row: &mut [f32],
+    ) -> Result<(u64, bool)> {
+        let replacement = self.sampling.replacement;
+        let mut may = |key: u64| replacement || taken.insert(key);
+        if let Some(&key) = self.postponed.front()
+            && worker.pull_if_local(&self.table, key, row)?
+        {
+            self.postponed.pop_front();
+            if may(key) {
+                return Ok((key, true));
+            }
+        }
+        let most = self.sampling.scheme.postponed_max();
+        while self.postponed.len() < most
+            && let Some(key) = self.queue.pop_front()
+        {
+            if !worker.pull_if_local(&self.table, key, row)? {
+                self.postponed.push_back(key);
+            } else if may(key) {
+                return Ok((key, true));
+            }
+        }
+        while let Some(key) = self.postponed.pop_front() {
+            if may(key) {
+                return Ok((key, false));
+            }
+        }
+        Ok((self.draw(taken), false))
+    }
+}
+
+fn refuse(table: &Table, reason: String) -> Error {
+    Error::Sampling { table: table.name().to_owned(), reason }
+}
