@@ -104,6 +104,23 @@ fn child_process() {
     node.shutdown().expect("all end");
 }
 
+/// `ci/rdma` runs this as each of four ranks, two in each of two guests.
+#[test]
+#[ignore = "ci/rdma runs it as each rank of a job over two hosts"]
+fn no_addition_is_lost_by_a_job_that_shares_memory_within_hosts_and_has_rdma_between_them() {
+    let mut fabric = FabricConfig::from_env().expect("a sound environment");
+    if fabric.size != 4 {
+        return;
+    }
+    fabric.join_timeout = WAIT_MAX;
+    let config = NodeConfig { workers: 1, seed: 7, pin: false, ..NodeConfig::default() };
+    let node = Node::join(config, fabric).expect("all nodes come");
+    println!("{}", node.describe());
+    assert_eq!(node.fabric_name(), "shm+verbs");
+    add(&node);
+    node.shutdown().expect("all end");
+}
+
 /// Runs `body` on every worker of a node.
 fn workers(node: &Node, body: impl Fn(Worker) + Sync) {
     std::thread::scope(|scope| {

@@ -32,7 +32,7 @@ pub(super) struct Channel {
     /// Gone once it has failed: nothing lands any more.
     pair: Option<Arc<QueuePair>>,
     /// The other end serves the lane until this is closed.
-    _stream: TcpStream,
+    _stream: Option<TcpStream>,
     /// Requests posted and not yet given to the device.
     chain: Vec<Request>,
     /// Requests made and done, since the start.
@@ -46,14 +46,23 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn new(pair: Arc<QueuePair>, stream: TcpStream) -> Self {
+        Self::of(Some(pair), Some(stream), None)
+    }
+
+    /// One whose READs fail.
+    pub(super) fn broken(reason: String) -> Self {
+        Self::of(None, None, Some(reason))
+    }
+
+    fn of(pair: Option<Arc<QueuePair>>, stream: Option<TcpStream>, broken: Option<String>) -> Self {
         Self {
-            pair: Some(pair),
+            pair,
             _stream: stream,
             chain: Vec::with_capacity(CHAIN_MAX),
             made: 0,
             done: 0,
             flying: VecDeque::new(),
-            broken: None,
+            broken,
             regions: Vec::new(),
         }
     }

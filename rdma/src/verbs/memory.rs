@@ -114,6 +114,12 @@ impl MemoryRegion {
         Ok(Self { raw, domain: domain.clone(), region })
     }
 
+    /// The device.
+    #[cfg(feature = "witness")]
+    pub(super) fn context(&self) -> &Context {
+        self.domain.context()
+    }
+
     /// First byte.
     pub(super) fn base(&self) -> *mut u8 {
         self.region.base().as_ptr()

@@ -40,6 +40,8 @@ mod serve;
 mod status;
 mod sys;
 mod tuning;
+#[cfg(feature = "witness")]
+pub mod witness;
 
 pub(crate) use choose::{Place, choose};
 pub(crate) use connect::VerbsConfig;

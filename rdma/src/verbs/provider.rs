@@ -21,7 +21,9 @@ use super::memory::{Access, MemoryRegion, ProtectionDomain};
 use super::offer::{Inbox, Offer, goodbye};
 use super::queue_pair::{QueuePair, Role};
 use super::serve::Server;
-use super::tuning::{ACTIVE_PAIRS_ADVISED, GOODBYE_MAX, LANE_DEPTH, LANE_POOL_BYTES, OFFER_MAX};
+use super::tuning::{
+    ACTIVE_PAIRS_ADVISED, GOODBYE_MAX, LANE_DEPTH, LANE_POOL_BYTES, OFFER_MAX, OFFERS_MAX,
+};
 use crate::error::{FabricError, SendError};
 use crate::fabric::{FabricCounters, LostReason, Provider, ReadLane, Sink};
 use crate::join::call::{CallError, call};
@@ -228,14 +230,38 @@ impl VerbsProvider {
         engine.note_cuts();
     }
 
-    /// Opens this node's end of a lane to `peer`.
+    /// Opens a lane to the peer of `link`; to one that is going, a lane whose READs fail.
     fn open_channel(
+        &self,
+        link: &Link,
+        place: &Place,
+        completions: &CompletionQueue,
+    ) -> Result<Channel, FabricError> {
+        let deadline = Instant::now() + OFFER_MAX;
+        let mut reason = String::new();
+        for _ in 0..OFFERS_MAX {
+            match self.try_channel(link.peer, place, completions, deadline) {
+                Ok(channel) => return Ok(channel),
+                Err(Unopened::Fault(error)) => return Err(error),
+                Err(Unopened::Gone(why)) => reason = why,
+            }
+            if link.standing() != Standing::Live || Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(OFFER_PAUSE);
+        }
+        tracing::warn!(peer = %link.peer, reason, "no read lane to this peer");
+        Ok(Channel::broken(format!("it did not serve a read lane: {reason}")))
+    }
+
+    /// One attempt at it.
+    fn try_channel(
         &self,
         peer: Rank,
         place: &Place,
         completions: &CompletionQueue,
+        deadline: Instant,
     ) -> Result<Channel, Unopened> {
-        let deadline = Instant::now() + OFFER_MAX;
         let address = self.nodes[peer.index()].address;
         let gone = |error: std::io::Error| Unopened::Gone(error.to_string());
         let pair =
@@ -275,9 +301,12 @@ impl VerbsProvider {
     }
 }
 
+/// Pause between two attempts to open a lane.
+const OFFER_PAUSE: Duration = Duration::from_millis(20);
+
 /// Why a lane has no way to a peer.
 enum Unopened {
-    /// The peer is going; its loss will say why.
+    /// The peer does not answer, or is going.
     Gone(String),
     /// This node cannot, or the job is set up wrongly.
     Fault(FabricError),
@@ -408,14 +437,7 @@ impl PeerProvider for VerbsProvider {
             if self.shared.lost[peer.index()].get().is_some() {
                 continue;
             }
-            match self.open_channel(peer, &place, &completions) {
-                Ok(channel) => channels[peer.index()] = Some(channel),
-                // The link's end will say why; READs to it fail meanwhile.
-                Err(Unopened::Gone(why)) => {
-                    tracing::warn!(%peer, why, "no read lane to this peer");
-                }
-                Err(Unopened::Fault(error)) => return Err(error),
-            }
+            channels[peer.index()] = Some(self.open_channel(link, &place, &completions)?);
         }
         self.warn_of_many_pairs(self.shared.readers().len());
         Ok(Box::new(VerbsLane::new(Arc::clone(&self.shared), channels, completions, memory)))

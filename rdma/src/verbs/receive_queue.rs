@@ -33,6 +33,13 @@ unsafe impl Sync for SharedInner {}
 impl SharedQueue {
     /// A queue with `requests` requests, all of them posted.
     pub(super) fn new(domain: &ProtectionDomain, requests: u32) -> Result<Self, VerbsError> {
+        let queue = Self::empty(domain, requests)?;
+        queue.post(requests)?;
+        Ok(queue)
+    }
+
+    /// A queue with room for `requests` requests.
+    pub(super) fn empty(domain: &ProtectionDomain, requests: u32) -> Result<Self, VerbsError> {
         let context = domain.context();
         let mut attr = ibv_srq_init_attr {
             srq_context: std::ptr::null_mut(),
@@ -44,9 +51,7 @@ impl SharedQueue {
             let what = format!("making a shared receive queue of {requests} requests");
             VerbsError::last(&what, context.name())
         })?;
-        let queue = Self(Arc::new(SharedInner { raw, domain: domain.clone() }));
-        queue.post(requests)?;
-        Ok(queue)
+        Ok(Self(Arc::new(SharedInner { raw, domain: domain.clone() })))
     }
 
     pub(super) fn raw(&self) -> *mut ibv_srq {

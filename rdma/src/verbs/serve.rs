@@ -22,8 +22,9 @@ use crate::error::FabricError;
 use crate::join::door::Admitted;
 use crate::rank::Rank;
 
-/// How long a caller may take to say what it has; it says it together with its proof.
-const OFFER_WAIT: Duration = Duration::from_secs(1);
+/// How long a caller may take to say what it has; it says it at once, but may not get to run. The door, which
+/// serves only one caller meanwhile, is open to nodes of the job alone.
+const OFFER_WAIT: Duration = Duration::from_secs(5);
 
 /// The lanes of peers that this node's device answers.
 pub(super) struct Server {

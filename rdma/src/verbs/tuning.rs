@@ -67,8 +67,9 @@ pub(super) const NOT_READY_PAUSE: u8 = 12;
 /// Routers that a packet may pass.
 pub(super) const HOP_LIMIT: u8 = 64;
 
-/// Limit for an answer of a peer's door thread.
-pub(super) const OFFER_MAX: Duration = Duration::from_secs(5);
+/// Limit for opening a lane to one peer, and how often that is tried.
+pub(super) const OFFER_MAX: Duration = Duration::from_secs(20);
+pub(super) const OFFERS_MAX: usize = 3;
 /// Limit for a goodbye to reach all peers.
 pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Limit for the last records of a peer that has said goodbye: all were acknowledged by this node's device.

@@ -1,0 +1,1 @@
+//! Independent bindings of libibverbs as witnesses; all of it is in `tests/`.
