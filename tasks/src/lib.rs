@@ -18,4 +18,5 @@ pub mod plot;
 pub mod report;
 pub mod sparse;
 pub mod task;
+pub mod walks;
 pub mod words;

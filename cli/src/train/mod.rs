@@ -7,6 +7,7 @@ mod mf;
 mod mlr;
 mod progress;
 mod run;
+mod walks;
 mod words;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Task {
     Mf(Box<mf::MfArgs>),
     #[command(about = "Multinomial logistic regression, sparse and dense")]
     Mlr(Box<mlr::MlrArgs>),
+    #[command(about = "Node embeddings: DeepWalk and node2vec")]
+    Walks(Box<walks::WalksArgs>),
     #[command(about = "Word vectors: skip-gram and CBOW with negative sampling")]
     Words(Box<words::WordsArgs>),
 }
@@ -54,6 +57,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         Task::Kge(args) => kge::run(args),
         Task::Mf(args) => mf::run(args),
         Task::Mlr(args) => mlr::run(args),
+        Task::Walks(args) => walks::run(args),
         Task::Words(args) => words::run(args),
     }
 }

@@ -21,6 +21,7 @@ mod trainer;
 pub use config::{Architecture, Shape, VectorFormat, WordsConfig};
 pub use corpus::{Corpus, ReadOptions};
 pub use evaluate::Evaluation;
+pub(crate) use export::vectors as export_vectors;
 pub use export::write_vectors;
 pub use sample::{Alias, Subsample};
 pub use task::Words;
