@@ -45,6 +45,46 @@ fn clicks_of_a_file_and_of_standard_output_are_the_same() {
     assert_eq!(files, 1, "nothing unfinished is left");
 }
 
+/// Trains, and gives the figures of the report.
+fn figures(arguments: &[&str], folder: &Path) -> serde_json::Value {
+    good(&[arguments, &["--report", "report.json"]].concat(), folder);
+    let report = std::fs::read(folder.join("report.json")).expect("the report");
+    let mut report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    report["quality"].take()
+}
+
+#[test]
+fn word_vectors_find_the_topics_of_generated_text() {
+    let folder = Folder::new("text");
+    std::fs::create_dir(folder.0.join("questions")).expect("a folder");
+    let text = ["generate", "text", "--words", "1000", "--topics", "10"];
+    good(&[&text[..], &["--sentences", "8000", "--out", "text.txt"]].concat(), &folder.0);
+    let pairs = ["--pairs", "300", "--among", "500", "--out", "questions/topics.tsv"];
+    good(&[&text[..], &pairs].concat(), &folder.0);
+    let train = ["train", "words", "text.txt", "--evaluate", "questions", "--dim", "16"];
+    let job = ["--nodes", "2", "--workers", "1", "--learning-rate", "0.05", "--sample", "1e-3"];
+    let quality = figures(&[&train[..], &job].concat(), &folder.0);
+    // Scores are 0 or 10, so that a perfect order has 0.86; vectors that know nothing have 0.
+    let found = quality["topics"].as_f64().expect("a correlation");
+    assert!(found > 0.6, "{quality}");
+}
+
+#[test]
+fn walks_find_the_communities_of_a_generated_graph() {
+    let folder = Folder::new("graph");
+    let graph = ["generate", "graph", "--nodes", "600", "--communities", "6"];
+    good(&[&graph[..], &["--edges", "6000", "--out", "edges.tsv"]].concat(), &folder.0);
+    good(&[&graph[..], &["--labels", "--among", "300", "--out", "groups.tsv"]].concat(), &folder.0);
+    let train = ["train", "walks", "edges.tsv", "--labels", "groups.tsv", "--dim", "16"];
+    let job =
+        ["--nodes", "2", "--workers", "1", "--walks", "20", "--length", "20", "--window", "4"];
+    let rate = ["--splits", "2", "--learning-rate", "0.05"];
+    let quality = figures(&[&train[..], &job, &rate].concat(), &folder.0);
+    // One of six is right by chance.
+    let found = quality["micro_f1"].as_f64().expect("a micro-F1");
+    assert!(found > 0.8, "{quality}");
+}
+
 #[test]
 fn a_model_trains_on_generated_clicks_and_reports() {
     let folder = Folder::new("train");

@@ -4,14 +4,18 @@
 //! the same bytes on every machine.
 
 mod clicks;
+mod graph;
 mod matrix;
 mod spread;
+mod text;
 mod triples;
 mod zipf;
 
 pub use clicks::ClickLog;
+pub use graph::{Communities, Edges, GraphShape};
 pub use matrix::{Cells, MatrixFile, MatrixSpec};
 pub use spread::Spread;
+pub use text::{Text, TextPairs, TextShape};
 pub use triples::{TripleLog, Triples};
 pub use zipf::Zipf;
 
