@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use sterna_rdma::topology::Topology;
 use sterna_rdma::{FabricConfig, Rank};
 
 use super::DoctorArgs;
@@ -38,7 +39,8 @@ pub(crate) fn check(args: &DoctorArgs, wish: &FabricConfig) -> Vec<Check> {
         return failures;
     }
     let config = started.config.take().expect("taken once");
-    match Party::join(config, Waiting::Poll).and_then(|mut party| pairs::check(&mut party)) {
+    let waiting = Waiting::for_parties(&Topology::read(), 1);
+    match Party::join(config, waiting).and_then(|mut party| pairs::check(&mut party)) {
         Ok(checks) => checks,
         Err(error) => {
             failures.push(pairs::failed(&error));

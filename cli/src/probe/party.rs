@@ -22,7 +22,7 @@ const _: () = assert!(REGION_BYTES > 2 * READ_BYTES_MAX);
 /// The longest wait for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long a party that polls does so before it sleeps after all; as long as an engine.
+/// How long a party that polls does so before it sleeps after all, unless told otherwise; as long as an engine.
 const POLL_LIMIT: Duration = Duration::from_micros(50);
 
 /// The longest sleep when something is to arrive, which ends it.
@@ -37,8 +37,8 @@ const BUDGET: usize = 64;
 /// How a party waits for what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// It polls: there is a CPU for each party.
-    Poll,
+    /// It polls for so long and then sleeps: there is a CPU for each party.
+    Poll(Duration),
     /// It sleeps soon: CPUs are shared.
     Park,
 }
@@ -46,7 +46,15 @@ pub(crate) enum Waiting {
 impl Waiting {
     /// The way for so many parties on this host, as it was before any thread was pinned.
     pub(crate) fn for_parties(topology: &Topology, parties: usize) -> Self {
-        if parties <= topology.parallelism() { Self::Poll } else { Self::Park }
+        if parties <= topology.parallelism() { Self::Poll(POLL_LIMIT) } else { Self::Park }
+    }
+
+    /// The same, but it polls for `limit` if it polls at all.
+    pub(crate) fn polling_for(self, limit: Duration) -> Self {
+        match self {
+            Self::Poll(_) => Self::Poll(limit),
+            Self::Park => Self::Park,
+        }
     }
 }
 
@@ -250,10 +258,10 @@ impl Idle {
     pub(super) fn is_over(&mut self, waiting: Waiting) -> bool {
         self.rounds = self.rounds.saturating_add(1);
         match waiting {
-            Waiting::Poll if self.rounds.is_multiple_of(16) => {
-                self.since.get_or_insert_with(Instant::now).elapsed() > POLL_LIMIT
+            Waiting::Poll(limit) if self.rounds.is_multiple_of(16) => {
+                self.since.get_or_insert_with(Instant::now).elapsed() > limit
             }
-            Waiting::Poll => {
+            Waiting::Poll(_) => {
                 std::hint::spin_loop();
                 false
             }

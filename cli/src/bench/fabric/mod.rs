@@ -13,6 +13,7 @@ mod plot;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -22,6 +23,9 @@ use sterna_rdma::{FabricConfig, ProviderChoice, READ_BYTES_MAX, RECORD_BYTES_MAX
 use crate::launch::Job;
 use crate::probe::{Party, RECORD_BYTES_MIN, Second, Waiting};
 use cell::Cell;
+
+/// How long either side polls beside perftest.
+const PERFTEST_POLL_US: u64 = 20_000;
 
 /// READs, link records and their rate, by size and depth, over every way of reaching a peer.
 #[derive(Debug, clap::Args)]
@@ -53,6 +57,11 @@ pub(crate) struct FabricArgs {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) slices: u32,
 
+    /// Microseconds that either side polls before it sleeps; an engine polls for 50, which is the default. perftest polls without end, so
+    /// that beside it the default is 20,000.
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    poll_us: Option<u64>,
+
     /// Beside verbs, run perftest (ib_read_lat, ib_send_lat, ib_read_bw, ib_write_bw) in alternating slices with as many operations.
     #[arg(long)]
     pub(super) perftest: bool,
@@ -64,6 +73,13 @@ pub(crate) struct FabricArgs {
     /// Draw latencies and rates to this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+}
+
+impl FabricArgs {
+    /// How long to poll, if not as long as an engine.
+    fn poll_limit(&self) -> Option<Duration> {
+        self.poll_us.or(self.perftest.then_some(PERFTEST_POLL_US)).map(Duration::from_micros)
+    }
 }
 
 /// All that was measured.
@@ -94,7 +110,7 @@ pub(crate) fn run(args: &FabricArgs) -> anyhow::Result<ExitCode> {
             _ => anyhow::bail!("a job is measured over one --fabric at a time"),
         }
         let host = rendezvous_host(&config)?;
-        let (waiting, pinned) = place(&config);
+        let (waiting, pinned) = place(args, &config);
         let mut party = Party::join(config, waiting)?;
         if party.rank().index() > 0 {
             pair::serve(party, &host)?;
@@ -168,21 +184,27 @@ fn is_there(name: &str) -> anyhow::Result<()> {
 /// Measures one way against a second process of this host.
 fn second_process(args: &FabricArgs, name: &str, measured: &mut Measured) -> anyhow::Result<()> {
     let job = Job::on_this_host(2)?;
-    let second = Second::start(&job, name, &["bench", "fabric"])?;
+    let poll_us = args.poll_limit().map(|limit| limit.as_micros().to_string());
+    let mut arguments = vec!["bench", "fabric"];
+    arguments.extend(poll_us.iter().flat_map(|us| ["--poll-us", us.as_str()]));
+    let second = Second::start(&job, name, &arguments)?;
     let mut config = job.config(0)?;
     config.choice = ProviderChoice::parse(name)?;
     let host = rendezvous_host(&config)?;
-    let (waiting, _) = place(&config);
+    let (waiting, _) = place(args, &config);
     let mut party = Party::join(config, waiting)?;
     pair::measure(args, &mut party, &host, measured)?;
     second.finish()
 }
 
 /// Puts this thread on a CPU of its own, if the parties of this host have one each, and says where.
-fn place(config: &FabricConfig) -> (Waiting, String) {
+fn place(args: &FabricArgs, config: &FabricConfig) -> (Waiting, String) {
     let parties = config.local_size.unwrap_or(1);
     let topology = Topology::read();
-    let waiting = Waiting::for_parties(&topology, parties);
+    let mut waiting = Waiting::for_parties(&topology, parties);
+    if let Some(limit) = args.poll_limit() {
+        waiting = waiting.polling_for(limit);
+    }
     let plan = PinPlan::new(&topology, 1, config.local_rank.unwrap_or(0), parties);
     let cpu = plan.workers.first().filter(|&&cpu| pin_current_thread(cpu));
     let text = cpu.map_or_else(|| "not pinned".to_owned(), |cpu| format!("pinned to CPU {cpu}"));
