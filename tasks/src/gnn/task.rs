@@ -121,7 +121,12 @@ impl Task for Gnn {
         let Dataset { graph, features, .. } = &self.data;
         let pairs = features.as_ref().map_or(0, crate::sparse::SparseRows::pairs);
         let (nodes, edges) = (graph.nodes(), graph.edges());
-        (nodes * 8 * size_of::<u64>() + 8 * edges + 8 * pairs) as u64
+        // Validation sees nearly all nodes at once, and so does a full batch; the rows of each layer are there about
+        // four times: as they are, before and after a product, and as gradients.
+        let input = self.config.embedding;
+        let layers: usize = self.tables.widths[1..].iter().sum();
+        let rows = 4 * size_of::<f32>() * nodes * (input + layers);
+        (nodes * 8 * size_of::<u64>() + 8 * edges + 8 * pairs + rows) as u64
     }
 
     fn examples(&self) -> usize {

@@ -27,6 +27,9 @@ pub use split::{SplitRule, Splits};
 /// The label of a node whose class nobody knows.
 pub const NO_CLASS: u32 = u32::MAX;
 
+/// A feature is a row of a weight: one that is this or larger is a mistake.
+const FEATURES_MAX: u32 = 1 << 30;
+
 const EXPECTED: &str =
     "a folder with nodes.svmlight and edges.tsv, or with target.csv and edges.csv";
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use super::{File, NO_CLASS, Read, csv, edges};
+use super::{FEATURES_MAX, File, NO_CLASS, Read, csv, edges};
 use crate::data::{DataError, Lines, open};
 use crate::sparse::SparseRows;
 
@@ -91,6 +91,10 @@ fn features(path: &Path, places: &FxHashMap<u64, u32>) -> Result<SparseRows, Dat
             let reason = format!("node {number} has no line in the table of nodes");
             return Err(DataError::refused(path, reason, FEATURES));
         };
+        if let Some(feature) = list.iter().find(|&&feature| feature >= FEATURES_MAX) {
+            let reason = format!("feature {feature} of node {number} is not below {FEATURES_MAX}");
+            return Err(DataError::refused(path, reason, FEATURES));
+        }
         by_place[place as usize] = list;
     }
     let mut rows = SparseRows::default();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use super::{File, NO_CLASS, Read, Splits, edges};
+use super::{FEATURES_MAX, File, NO_CLASS, Read, Splits, edges};
 use crate::data::{DataError, Field, Lines};
 use crate::sparse::SparseRows;
 
@@ -57,8 +57,6 @@ pub(super) fn read(folder: &Path) -> Result<Read, DataError> {
 
 /// `feature:value`.
 fn pair(field: Field<'_>) -> Result<(u32, f32), DataError> {
-    // A feature is a row of a weight: what is larger than this is a mistake.
-    const FEATURES_MAX: u32 = 1 << 30;
     let Some((feature, value)) = field.text.split_once(':') else {
         return Err(field.error("no `:` between feature and value"));
     };

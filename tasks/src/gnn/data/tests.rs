@@ -92,6 +92,10 @@ fn mistakes_are_told_with_file_line_and_column() {
             musae("id,c\n1,a\n", "i,j\n", "{\"2\": []}"),
             "/musae_x_features.json: node 2 has no line",
         ),
+        (
+            musae("id,c\n1,a\n", "i,j\n", "{\"1\": [4294967295]}"),
+            "/musae_x_features.json: feature 4294967295 of node 1 is not below",
+        ),
     ] {
         let found = found.map(|_| ()).unwrap_err();
         assert!(found.starts_with(expected), "{found}\nexpected {expected}");
