@@ -7,6 +7,7 @@ mod floor;
 mod idle;
 mod memory;
 mod remote;
+mod sampling;
 mod wire;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ enum What {
     /// Pull and push by row size, batch and working set: of local rows beside bare random-row copies and additions, of rows of
     /// other processes (--nodes 2) beside a bare TCP ping-pong.
     Access(access::AccessArgs),
+    /// Samples by scheme and distribution: keys per second with their rows, beside a pull of as many keys.
+    Sampling(sampling::SamplingArgs),
     /// CPU time of a job that has nothing to do.
     Idle(idle::IdleArgs),
     /// Resident memory of a table: what a key costs besides its row.
@@ -37,6 +40,7 @@ enum What {
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Access(args) => access::run(args),
+        What::Sampling(args) => sampling::run(args),
         What::Idle(args) => idle::run(args),
         What::Memory(args) => memory::run(args),
         What::Fabric(args) => fabric::run(args),

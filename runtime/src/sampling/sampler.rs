@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::table::Table;
 use crate::worker::Worker;
 
-/// Draws after which `local` takes a key that is not here.
-const LOCAL_DRAWS_MAX: u32 = 256;
+/// Draws for each key after which `local` takes keys that are not here.
+const LOCAL_DRAWS_MAX: usize = 256;
 
 /// Draws that are remembered for the share of local keys; then older ones count half.
 const SHARE_DRAWS: u64 = 1 << 16;
@@ -163,47 +163,48 @@ impl Worker {
                 sample.ahead.pull(self, values)?;
             }
             Scheme::Pool { .. } => {
-                self.each_or_remote(&table, keys, values, |worker, row| {
-                    sampler.here_or_postponed(worker, &mut sample.taken, row)
-                })?;
+                let here = sampler.postpone(self, &mut sample.taken, keys, values)?;
+                let (keys, values) = (&mut keys[here..], &mut values[here * table.dim()..]);
+                keys.fill_with(|| sampler.longest_waiting(&mut sample.taken));
+                self.pull(&table, keys, values)?;
             }
             Scheme::Local => {
-                self.each_or_remote(&table, keys, values, |worker, row| {
-                    sampler.draw_local(worker, &mut sample.taken, row)
-                })?;
+                let here = sampler.draw_here(self, &mut sample.taken, keys, values)?;
+                let (keys, values) = (&mut keys[here..], &mut values[here * table.dim()..]);
+                keys.fill_with(|| sampler.draw(&mut sample.taken));
+                self.pull(&table, keys, values)?;
             }
         }
         sample.left -= keys.len();
         Ok(())
     }
 
-    /// Fills keys and values one by one by `next`, which says whether it has copied the row; pulls the others together.
-    fn each_or_remote(
+    /// Of these candidates, no more than `keys` has room for, keeps those whose rows are here and that are accepted, with their rows; lists
+    /// those whose rows are not here as away. Gives how many are kept.
+    fn keep_here(
         &mut self,
         table: &Table,
-        keys: &mut [u64],
-        values: &mut [f32],
-        mut next: impl FnMut(&mut Self, &mut [f32]) -> Result<(u64, bool)>,
-    ) -> Result<()> {
+        candidates: &[u64],
+        (keys, values): (&mut [u64], &mut [f32]),
+        mut accept: impl FnMut(u64) -> bool,
+        away: &mut Vec<u64>,
+    ) -> Result<usize> {
         let dim = table.dim();
-        let mut away = Vec::new();
-        for (index, (key, row)) in keys.iter_mut().zip(values.chunks_exact_mut(dim)).enumerate() {
-            let copied;
-            (*key, copied) = next(self, row)?;
-            if !copied {
-                away.push(index);
+        let missed = self.pull_here(table, candidates, &mut values[..candidates.len() * dim])?;
+        let mut missed = missed.iter().peekable();
+        let mut kept = 0;
+        for (index, &key) in candidates.iter().enumerate() {
+            if missed.next_if_eq(&&index).is_some() {
+                away.push(key);
+            } else if accept(key) {
+                if kept < index {
+                    values.copy_within(index * dim..(index + 1) * dim, kept * dim);
+                }
+                keys[kept] = key;
+                kept += 1;
             }
         }
-        if away.is_empty() {
-            return Ok(());
-        }
-        let remote: Vec<u64> = away.iter().map(|&index| keys[index]).collect();
-        let mut rows = vec![0.0; away.len() * dim];
-        self.pull(table, &remote, &mut rows)?;
-        for (&index, row) in away.iter().zip(rows.chunks_exact(dim)) {
-            values[index * dim..(index + 1) * dim].copy_from_slice(row);
-        }
-        Ok(())
+        Ok(kept)
     }
 }
 
@@ -251,26 +252,32 @@ impl Sampler {
         }
     }
 
-    /// A key whose row is here, and its row; after many draws one that is not.
-    fn draw_local(
+    /// Draws keys whose rows are here, with their rows; fewer than there is room for if that takes too many draws. Gives how many.
+    fn draw_here(
         &mut self,
         worker: &mut Worker,
         taken: &mut HashSet<u64>,
-        row: &mut [f32],
-    ) -> Result<(u64, bool)> {
-        for _ in 0..LOCAL_DRAWS_MAX {
-            let key = self.draw_any();
-            let here = worker.pull_if_local(&self.table, key, row)?;
-            if self.tried == SHARE_DRAWS {
+        keys: &mut [u64],
+        values: &mut [f32],
+    ) -> Result<usize> {
+        let (dim, replacement) = (self.table.dim(), self.sampling.replacement);
+        let (mut filled, mut draws_left) = (0, keys.len().saturating_mul(LOCAL_DRAWS_MAX));
+        let (mut candidates, mut away) = (Vec::new(), Vec::new());
+        while filled < keys.len() && draws_left > 0 {
+            candidates.clear();
+            candidates.extend((filled..keys.len()).map(|_| self.draw_any()));
+            away.clear();
+            let room = (&mut keys[filled..], &mut values[filled * dim..]);
+            let accept = |key| replacement || taken.insert(key);
+            filled += worker.keep_here(&self.table, &candidates, room, accept, &mut away)?;
+            draws_left = draws_left.saturating_sub(candidates.len());
+            if self.tried >= SHARE_DRAWS {
                 (self.tried, self.found) = (self.tried / 2, self.found / 2);
             }
-            self.tried += 1;
-            self.found += u64::from(here);
-            if here && (self.sampling.replacement || taken.insert(key)) {
-                return Ok((key, true));
-            }
+            self.tried += candidates.len() as u64;
+            self.found += (candidates.len() - away.len()) as u64;
         }
-        Ok((self.draw(taken), false))
+        Ok(filled)
     }
 
     /// Draws keys for `count` more places, so that as many as a pool has may be put off beside them; gives all that wait.
@@ -284,40 +291,43 @@ impl Sampler {
         self.postponed.iter().chain(&self.queue).copied().collect()
     }
 
-    /// The next key whose row is here: one that was put off before, or the next that was drawn. Once as many are put off as may be, the one
-    /// that has waited longest, wherever its row is.
-    fn here_or_postponed(
+    /// Keys whose rows are here, with their rows: first those that were put off before, then the next that were drawn; of these the others are
+    /// put off. Fewer than there is room for once as many are put off as may be. Gives how many.
+    fn postpone(
         &mut self,
         worker: &mut Worker,
         taken: &mut HashSet<u64>,
-        row: &mut [f32],
-    ) -> Result<(u64, bool)> {
-        let replacement = self.sampling.replacement;
-        let mut may = |key: u64| replacement || taken.insert(key);
-        if let Some(&key) = self.postponed.front()
-            && worker.pull_if_local(&self.table, key, row)?
-        {
-            self.postponed.pop_front();
-            if may(key) {
-                return Ok((key, true));
-            }
-        }
+        keys: &mut [u64],
+        values: &mut [f32],
+    ) -> Result<usize> {
+        let (dim, replacement) = (self.table.dim(), self.sampling.replacement);
+        let mut accept = |key| replacement || taken.insert(key);
+        let mut away = Vec::new();
+        let waiting = self.postponed.len().min(keys.len());
+        let candidates: Vec<u64> = self.postponed.drain(..waiting).collect();
+        let room = (&mut *keys, &mut *values);
+        let mut filled =
+            worker.keep_here(&self.table, &candidates, room, &mut accept, &mut away)?;
+        away.drain(..).rev().for_each(|key| self.postponed.push_front(key));
         let most = self.sampling.scheme.postponed_max();
-        while self.postponed.len() < most
-            && let Some(key) = self.queue.pop_front()
-        {
-            if !worker.pull_if_local(&self.table, key, row)? {
-                self.postponed.push_back(key);
-            } else if may(key) {
-                return Ok((key, true));
+        while filled < keys.len() && self.postponed.len() < most && !self.queue.is_empty() {
+            let room = (keys.len() - filled).min(most - self.postponed.len());
+            let candidates: Vec<u64> = self.queue.drain(..room.min(self.queue.len())).collect();
+            let room = (&mut keys[filled..], &mut values[filled * dim..]);
+            filled += worker.keep_here(&self.table, &candidates, room, &mut accept, &mut away)?;
+            self.postponed.extend(away.drain(..));
+        }
+        Ok(filled)
+    }
+
+    /// The key that was put off first, or drawn next, wherever its row is.
+    fn longest_waiting(&mut self, taken: &mut HashSet<u64>) -> u64 {
+        while let Some(key) = self.postponed.pop_front().or_else(|| self.queue.pop_front()) {
+            if self.sampling.replacement || taken.insert(key) {
+                return key;
             }
         }
-        while let Some(key) = self.postponed.pop_front() {
-            if may(key) {
-                return Ok((key, false));
-            }
-        }
-        Ok((self.draw(taken), false))
+        self.draw(taken)
     }
 }
 

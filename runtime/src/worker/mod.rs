@@ -322,6 +322,24 @@ impl Worker {
         Ok(())
     }
 
+    /// Copies the rows of these keys that are here (`keys.len() * dim` floats, those of the others are left as they were); gives the
+    /// places of the others, in order.
+    pub(crate) fn pull_here(
+        &mut self,
+        table: &Table,
+        keys: &[u64],
+        values: &mut [f32],
+    ) -> Result<&[usize]> {
+        let started = self.metrics.start(keys.len());
+        let keys = self.check(table, keys, table.dim(), values.len())?;
+        if keys.is_empty() {
+            return Ok(&[]);
+        }
+        let reached = self.read_here(table, keys, table.dim(), values)?;
+        self.metrics.finish(Operation::Pull, Reached { remote: 0, ..reached }, started);
+        Ok(&self.away)
+    }
+
     /// Copies the rows that are here; lists the places of the others as away.
     fn read_here(
         &mut self,
