@@ -201,6 +201,40 @@ fn a_goodbye_comes_after_all_records(mut pair: Pair) {
     }
 }
 
+/// The other host's interface goes down while records are sent, and while this node only waits.
+#[test]
+#[ignore = "ci/rdma runs it in two guests at once, whose network it takes away"]
+fn a_host_that_vanishes_is_lost_with_cause_and_remedy() {
+    let Some(mut pair) = Pair::join() else { return };
+    pair.send(&[b"here"]);
+    assert_eq!(pair.receive(), b"here");
+    let (me, peer) = (pair.fabric.rank(), pair.peer);
+    if me == Rank(1) {
+        // Not before the last record has gone out.
+        std::thread::sleep(Duration::from_millis(500));
+        let status =
+            std::process::Command::new("ip").args(["link", "set", "eth0", "down"]).status();
+        assert!(status.expect("ip runs").success());
+    }
+    let start = Instant::now();
+    while pair.inbox.lost[peer.index()].is_none() {
+        assert!(start.elapsed() < WAIT_MAX, "the host's end was not noticed");
+        if me == Rank(0) {
+            let _ = pair.fabric.try_send(peer, &[b"are you there?"]);
+        }
+        pair.rest();
+    }
+    let reason = pair.inbox.lost[peer.index()].clone();
+    println!("after {:.1} s: {reason:?}", start.elapsed().as_secs_f64());
+    let Some(LostReason::Died(reason)) = reason else { panic!("{reason:?}") };
+    if me == Rank(0) {
+        // The other's device does not acknowledge any more; on a very busy machine its kernel's silence on
+        // the connection over sockets may be noticed first.
+        let by_device = reason.contains("RETRY_EXC_ERR") && reason.contains("check that");
+        assert!(by_device || reason.contains("connection broke"), "{reason}");
+    }
+}
+
 #[test]
 #[ignore = "ci/rdma runs it in two guests at once"]
 fn two_hosts_over_a_network_keep_all_promises() {

@@ -15,7 +15,7 @@ mod limits;
 mod link;
 mod request;
 mod serve;
-mod socket;
+pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 

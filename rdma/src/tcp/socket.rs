@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use super::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, UNACKNOWLEDGED_MAX};
 
 /// Prepares a proven connection: no waiting to fill packets, non-blocking, watched.
-pub(super) fn prepare(stream: &std::net::TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(stream: &std::net::TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::device::{DeviceEntry, DeviceLimits, LinkLayer, Port, PortState, devices};
 use super::error::VerbsError;
 use super::gid::{Gid, GidEntry, GidKind, read_place, read_table};
-use super::tuning::MESSAGE_BYTES_MIN;
+use super::tuning::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 
 /// What the user forces; all of it is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -264,7 +264,7 @@ fn place(
         // 256 bytes are code 1, each code more doubles them.
         mtu: u8::try_from((port.mtu_bytes.max(256) / 128).ilog2()).expect("a small code"),
         mtu_bytes: port.mtu_bytes,
-        message_bytes_max: port.message_bytes_max,
+        message_bytes_max: port.message_bytes_max.min(MESSAGE_BYTES_MAX),
         traffic_class: wish.traffic_class,
         reads_served: reads(limits.reads_served),
         reads_issued: reads(limits.reads_issued),

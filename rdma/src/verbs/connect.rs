@@ -29,6 +29,7 @@ use crate::join::doorkeeper::Arrivals;
 use crate::join::identity::NodeIdentity;
 use crate::join::proof::{JobKey, Purpose};
 use crate::rank::Rank;
+use crate::tcp::socket;
 use crate::tuning::RING_BYTES;
 use crate::wake::Wake;
 
@@ -118,7 +119,8 @@ impl VerbsProvider {
         let mut inbound = Vec::with_capacity(peers);
         for (half, to) in halves.into_iter().zip(inboxes) {
             receive_ready(&half.stream, config.deadline).map_err(|error| half.lost(&error))?;
-            half.stream.set_nonblocking(true).map_err(|error| half.lost(&error))?;
+            // As a link over sockets: a host that vanishes is noticed although nobody says anything.
+            socket::prepare(&half.stream).map_err(|error| half.lost(&error))?;
             let at = half.peer.index();
             let link = Arc::new(Link::new(LinkParts {
                 peer: half.peer,

@@ -42,13 +42,7 @@ impl Context {
         // SAFETY: by the caller's word.
         let raw = unsafe { (library.ibv_open_device)(device) };
         let Some(raw) = NonNull::new(raw) else {
-            let error = std::io::Error::last_os_error();
-            return Err(match error.raw_os_error() {
-                Some(libc::EACCES | libc::EPERM) => {
-                    VerbsError::Permission { node: node.display().to_string() }
-                }
-                errno => VerbsError::of_errno("opening the device", name, errno.unwrap_or(0)),
-            });
+            return Err(not_opened(&node, name, &std::io::Error::last_os_error()));
         };
         let context = Self(Arc::new(Inner { library, raw, name: name.to_owned(), node }));
         set_nonblocking(context.async_fd())
@@ -118,6 +112,25 @@ impl Drop for Inner {
         // SAFETY: nothing made on the context is left: all of it holds this.
         let status = unsafe { (self.library.ibv_close_device)(self.raw.as_ptr()) };
         debug_assert_eq!(status, 0, "closing {}", self.name);
+    }
+}
+
+/// Why a device was not opened. The library tries other ways when its file cannot be opened, and tells only
+/// why the last of them did not work.
+fn not_opened(node: &Path, name: &str, told: &std::io::Error) -> VerbsError {
+    use std::io::ErrorKind;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(node);
+    match (file.map_err(|error| error.kind()), told.raw_os_error()) {
+        (Err(ErrorKind::PermissionDenied), _) | (_, Some(libc::EACCES | libc::EPERM)) => {
+            VerbsError::Permission { node: node.display().to_string() }
+        }
+        (Err(ErrorKind::NotFound), _) => VerbsError::Choice(format!(
+            "{} is not there, through which programs use {name}: modprobe ib_uverbs; in a container, pass \
+             it in: --device={}",
+            node.display(),
+            node.display()
+        )),
+        (_, errno) => VerbsError::of_errno("opening the device", name, errno.unwrap_or(0)),
     }
 }
 

@@ -36,7 +36,12 @@ const DEVICE: &str = "see dmesg and the device's counters";
 pub(super) fn failure(status: ibv_wc_status) -> Failure {
     let (name, cause, remedy) = match status {
         IBV_WC_LOC_LEN_ERR => ("LOC_LEN_ERR", "a message did not fit where it was to go", BUG),
-        IBV_WC_LOC_QP_OP_ERR => ("LOC_QP_OP_ERR", "the device refused a work request", BUG),
+        IBV_WC_LOC_QP_OP_ERR => (
+            "LOC_QP_OP_ERR",
+            "the device could not carry a request out",
+            "check that its port is up and still has its address (ip link, ip address), which software \
+             devices find out only then; if so, report this message",
+        ),
         IBV_WC_LOC_EEC_OP_ERR => ("LOC_EEC_OP_ERR", "an end-to-end context is inconsistent", BUG),
         IBV_WC_LOC_PROT_ERR => {
             ("LOC_PROT_ERR", "memory of this node is not registered as used", BUG)

@@ -53,13 +53,16 @@ pub(super) const SERVED_MAX: usize = 16 * 1024;
 /// Queue pairs above which the caches of usual devices no longer hold the state of all.
 pub(super) const ACTIVE_PAIRS_ADVISED: usize = 256;
 
-/// The least that a port must carry in one message.
+/// The least that a port must carry in one message, and the most that is asked of it: a long READ does not
+/// hold up the others for long then, and the case that a port carries less is no rare one.
 pub(super) const MESSAGE_BYTES_MIN: u32 = 64 * 1024;
+pub(super) const MESSAGE_BYTES_MAX: u32 = 128 * 1024;
 
 /// Time until a packet is sent again: 4.096 us times 2 to this power, 0.27 s.
 pub(super) const ACK_TIMEOUT: u8 = 16;
-/// How often it is sent again before the connection has failed, the most there is: after about 2 s.
-pub(super) const RETRIES: u8 = 7;
+/// How often it is sent again before the connection has failed: after about 2 s. The most there is, 7, is
+/// without end for soft-RoCE.
+pub(super) const RETRIES: u8 = 6;
 /// How often a peer that has no receive request is tried again. Credit makes this impossible, so it is few.
 pub(super) const NOT_READY_RETRIES: u8 = 3;
 /// Pause before that: code 12 is 0.64 ms.
