@@ -121,9 +121,15 @@ fn worse(
     other: Result<Outcome, TaskError>,
 ) -> Result<Outcome, TaskError> {
     match (&one, &other) {
-        (Ok(_) | Err(TaskError::OtherWorker), Err(_)) => other,
+        (Ok(_), Err(_)) => other,
+        (Err(first), Err(second)) if is_echo(first) && !is_echo(second) => other,
         _ => one,
     }
+}
+
+/// Whether an error only says that another worker has one.
+fn is_echo(error: &TaskError) -> bool {
+    matches!(error, TaskError::OtherWorker | TaskError::Manager(sterna::Error::WorkerLost(_)))
 }
 
 impl<'a, T: Task> Run<'a, T> {
@@ -381,5 +387,24 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         )]
         let stop_at = (sums[2] > 0.0).then_some(furthest as usize);
         Ok(Meeting { loss: Loss { sum: sums[0], count: sums[1] }, stop_at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TaskError, worse};
+
+    #[test]
+    fn of_two_errors_the_cause_is_told_and_not_its_echo() {
+        let cause = || Err(TaskError::Diverged { epoch: 3, loss: f64::NAN });
+        let echoes = [
+            || TaskError::OtherWorker,
+            || TaskError::Manager(sterna::Error::WorkerLost("a meeting")),
+        ];
+        for echo in echoes {
+            for told in [worse(Err(echo()), cause()), worse(cause(), Err(echo()))] {
+                assert!(matches!(told, Err(TaskError::Diverged { epoch: 3, .. })));
+            }
+        }
     }
 }
