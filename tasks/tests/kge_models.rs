@@ -45,6 +45,7 @@ fn config(model: ModelKind, loss: LossKind) -> KgeConfig {
         run: RunConfig { epochs: 40, valid_every: 0, patience: 0, ..RunConfig::default() },
         model,
         dim: 16,
+        reciprocal: false,
         batch: 64,
         negatives: 64,
         loss,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use sterna::{Node, NodeConfig};
-use sterna_tasks::kge::{Graph, Kge, KgeConfig, ModelKind};
+use sterna_tasks::kge::{Graph, Kge, KgeConfig, ModelKind, Regularizer};
 use sterna_tasks::report::Report;
 use sterna_tasks::task::check::keys_named_are_keys_used;
 use sterna_tasks::task::{
@@ -48,6 +48,8 @@ fn with_run(run: RunConfig) -> KgeConfig {
     KgeConfig {
         run,
         dim: 16,
+        reciprocal: false,
+        regularizer: Regularizer::N3,
         batch: 64,
         negatives: 64,
         lambda_entity: 0.02,

@@ -26,41 +26,43 @@ impl KgeConfig {
     pub fn wn18rr(model: ModelKind) -> Self {
         let plain = Self::of_model(model);
         match model {
-            ModelKind::DistMult => Self { dim: 512, ..plain },
-            _ => plain,
+            ModelKind::ComplEx => Self { dim: 200, run: epochs(20), ..plain },
+            ModelKind::DistMult => plain,
+            ModelKind::Rescal => Self { run: epochs(25), ..plain },
+            // A small pool: with more negatives the answer's rivals crowd out what it is close to.
+            ModelKind::TransE => Self { negatives: 256, batch: 512, run: epochs(24), ..plain },
+            ModelKind::RotatE => Self { dim: 256, init_std: 0.02, ..plain },
         }
     }
 
     /// For FB15k-237.
     #[must_use]
     pub fn fb15k_237(model: ModelKind) -> Self {
-        let plain = Self { reciprocal: true, valid_max: 3_000, ..Self::of_model(model) };
+        let plain = Self { batch: 512, valid_max: 3_000, ..Self::of_model(model) };
+        let dura = Self { lambda_entity: 0.05, lambda_relation: 0.05, ..plain.clone() };
         match model {
             ModelKind::ComplEx => Self {
                 dim: 200,
                 run: epochs(22),
                 batch: 1024,
+                regularizer: Regularizer::N3,
                 lambda_entity: 0.1,
                 lambda_relation: 0.05,
                 init_std: 0.001,
                 ..plain
             },
-            ModelKind::DistMult => Self {
-                dim: 400,
-                run: epochs(22),
-                batch: 1024,
-                lambda_entity: 0.1,
-                lambda_relation: 0.05,
-                init_std: 0.01,
+            ModelKind::DistMult | ModelKind::Rescal => Self { run: epochs(16), ..dura },
+            ModelKind::TransE => {
+                Self { batch: 256, learning_rate: 0.1, init_std: 0.01, run: epochs(16), ..plain }
+            }
+            ModelKind::RotatE => Self {
+                batch: 256,
+                margin: 9.0,
+                temperature: 1.0,
+                init_std: 0.06,
+                run: epochs(16),
                 ..plain
             },
-            ModelKind::TransE => {
-                Self { dim: 200, learning_rate: 0.1, init_std: 0.01, batch: 512, ..plain }
-            }
-            ModelKind::Rescal => {
-                Self { batch: 1024, lambda_entity: 0.05, lambda_relation: 0.05, ..plain }
-            }
-            ModelKind::RotatE => Self { batch: 512, margin: 9.0, temperature: 1.0, ..plain },
         }
     }
 
@@ -69,25 +71,18 @@ impl KgeConfig {
         let plain = Self { model, ..Self::default() };
         match model {
             ModelKind::ComplEx | ModelKind::DistMult => plain,
-            ModelKind::Rescal => Self {
-                dim: 128,
-                reciprocal: true,
-                regularizer: Regularizer::Dura,
-                lambda_entity: 0.1,
-                lambda_relation: 0.1,
-                init_std: 0.1,
-                ..plain
-            },
+            ModelKind::Rescal => Self { dim: 128, ..plain },
             ModelKind::TransE => Self {
-                reciprocal: true,
                 correction: false,
                 regularizer: Regularizer::None,
                 learning_rate: 0.2,
+                init_std: 0.05,
                 ..plain
             },
             ModelKind::RotatE => Self {
                 dim: 100,
-                negatives: 128,
+                reciprocal: false,
+                negatives: 256,
                 loss: LossKind::SelfAdversarial,
                 margin: 6.0,
                 temperature: 0.5,
@@ -107,7 +102,7 @@ impl Default for KgeConfig {
             run: epochs(30),
             model: ModelKind::ComplEx,
             dim: 256,
-            reciprocal: false,
+            reciprocal: true,
             batch: 0,
             negatives: 1000,
             loss: LossKind::Softmax,
@@ -116,12 +111,12 @@ impl Default for KgeConfig {
             one_vs_all: false,
             optimizer: OptimizerKind::Adagrad,
             learning_rate: 0.1,
-            regularizer: Regularizer::N3,
-            lambda_entity: 0.2,
+            regularizer: Regularizer::Dura,
+            lambda_entity: 0.1,
             lambda_relation: 0.1,
             dropout_entity: 0.0,
             dropout_relation: 0.0,
-            init_std: 0.05,
+            init_std: 0.1,
             correction: true,
             valid_max: 0,
         }
