@@ -22,7 +22,7 @@ use super::run::{self, RunArgs, take};
 plain or packed (.gz, .xz, .zst).
 
 Examples:
-  sterna train mlr --data mnist                        a folder with train-images-idx3-ubyte and its fellows
+  sterna train mlr --data mnist                        a folder with MNIST's IDX files
   sterna train mlr --data news20                       a folder with train.* and test.*
   sterna train mlr --train a9a --test a9a.t            files by name
   sterna train mlr --train iris.csv --class last --hold-out 0.2"

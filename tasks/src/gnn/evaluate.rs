@@ -2,10 +2,11 @@
 //!
 //! Nodes are evaluated with all their neighbours, whether or not training draws some, and nothing is dropped.
 
+use std::sync::{Mutex, PoisonError};
+
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rustc_hash::FxHashMap;
-use std::sync::{Mutex, PoisonError};
 
 use super::batch::Batch;
 use super::step::Step;
