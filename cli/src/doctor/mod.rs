@@ -121,12 +121,14 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if !args.json {
         println!("{}", printer.report.title());
     }
+    let before = Counters::read(&system);
     local(args, &config, &system, &mut printer)?;
     if config.size > 1 {
         printer.add("pairs", pairs::of_job(config));
     } else if !args.peers.is_empty() {
         printer.add("pairs", peers::check(args, &config));
     }
+    printer.add("network", before.check(&Counters::read(&system)));
     printer.end()
 }
 
@@ -158,7 +160,6 @@ fn local(
         wants_verbs: config.choice == ProviderChoice::Verbs,
         ..plan(args, &topology)?
     };
-    let before = Counters::read(system);
     printer.add("library", library::check(system, &plan, devices.as_ref().err()));
     if entries.is_empty() {
         printer.add("without a device", laptop::check(system));
@@ -178,7 +179,6 @@ fn local(
         let hardware = (opened().count() > 0).then(|| opened().any(|device| !device.is_software));
         printer.add("self-test", trial::check(&plan, config, hardware));
     }
-    printer.add("network", before.check(&Counters::read(system)));
     Ok(())
 }
 
