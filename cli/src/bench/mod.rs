@@ -3,6 +3,7 @@
 
 mod access;
 mod fabric;
+mod factors;
 mod floor;
 mod idle;
 mod memory;
@@ -32,6 +33,8 @@ enum What {
     Memory(memory::MemoryArgs),
     /// The fabric alone: READs and link records by size and depth over every way of reaching a peer, with histograms.
     Fabric(fabric::FabricArgs),
+    /// A matrix factorisation through the public API beside its arithmetic alone: ratings per second by rank.
+    Factors(factors::FactorsArgs),
     /// What a network port allows at most: rows per second by size, from the arithmetic of its packets.
     Wire(wire::WireArgs),
 }
@@ -44,6 +47,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         What::Idle(args) => idle::run(args),
         What::Memory(args) => memory::run(args),
         What::Fabric(args) => fabric::run(args),
+        What::Factors(args) => factors::run(args),
         What::Wire(args) => wire::run(args),
     }
 }

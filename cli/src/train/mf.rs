@@ -176,7 +176,8 @@ fn say_plan(config: &MfConfig) {
     );
 }
 
-fn optimizer(text: &str) -> Result<OptimizerKind, String> {
+/// Reads an optimizer's name.
+pub(crate) fn optimizer(text: &str) -> Result<OptimizerKind, String> {
     [OptimizerKind::Sgd, OptimizerKind::Adagrad, OptimizerKind::RowAdagrad]
         .into_iter()
         .find(|kind| kind.name() == text.replace('-', "_"))

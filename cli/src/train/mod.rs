@@ -3,7 +3,7 @@
 mod ctr;
 mod gnn;
 mod kge;
-mod mf;
+pub(crate) mod mf;
 mod mlr;
 mod progress;
 mod run;

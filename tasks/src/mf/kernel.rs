@@ -16,14 +16,12 @@
 //!
 //! A nonnegative model goes back to 0 with every factor that a step made negative (projected gradient).
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::OptimizerKind;
 
 /// Added to Adagrad's roots.
 const EPS: f32 = 1e-10;
-/// Sums of an inner product that go side by side: two vectors of the widest registers.
-const LANES: usize = 32;
 
 /// What a row of the model holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +80,13 @@ impl Shape {
 
     /// What the model says about the cell of these two rows.
     #[must_use]
-    #[inline(always)]
     pub fn predict(&self, row: &[f32], column: &[f32], mean: f32) -> f32 {
-        let product = dot(&row[..self.rank], &column[..self.rank]);
+        let product = row[..self.rank].iter().zip(&column[..self.rank]).map(|(p, q)| p * q).sum();
+        self.with_biases(product, row, column, mean)
+    }
+
+    #[inline(always)]
+    fn with_biases(&self, product: f32, row: &[f32], column: &[f32], mean: f32) -> f32 {
         if self.biases { mean + row[self.rank] + column[self.rank] + product } else { product }
     }
 }
@@ -103,55 +105,66 @@ pub fn train(
     columns: &mut [f32],
     ratings: &[Placed],
 ) -> f64 {
-    arch.dispatch(|| match (shape.optimizer, rates.nonnegative) {
-        (OptimizerKind::Sgd, false) => each(shape, rates, rows, columns, ratings, sgd::<false>),
-        (OptimizerKind::Sgd, true) => each(shape, rates, rows, columns, ratings, sgd::<true>),
-        (OptimizerKind::Adagrad, false) => {
-            each(shape, rates, rows, columns, ratings, adagrad::<false>)
-        }
-        (OptimizerKind::Adagrad, true) => {
-            each(shape, rates, rows, columns, ratings, adagrad::<true>)
-        }
+    let (optimizer, nonnegative) = (shape.optimizer, rates.nonnegative);
+    let all = All { shape, rates, rows, columns, ratings };
+    match (optimizer, nonnegative) {
+        (OptimizerKind::Sgd, false) => arch.dispatch(By::<Sgd<false>>(all, Sgd)),
+        (OptimizerKind::Sgd, true) => arch.dispatch(By::<Sgd<true>>(all, Sgd)),
+        (OptimizerKind::Adagrad, false) => arch.dispatch(By::<Adagrad<false>>(all, Adagrad)),
+        (OptimizerKind::Adagrad, true) => arch.dispatch(By::<Adagrad<true>>(all, Adagrad)),
         (OptimizerKind::RowAdagrad, false) => {
-            each(shape, rates, rows, columns, ratings, row_adagrad::<false>)
+            arch.dispatch(By::<RowAdagrad<false>>(all, RowAdagrad))
         }
-        (OptimizerKind::RowAdagrad, true) => {
-            each(shape, rates, rows, columns, ratings, row_adagrad::<true>)
-        }
-    })
+        (OptimizerKind::RowAdagrad, true) => arch.dispatch(By::<RowAdagrad<true>>(all, RowAdagrad)),
+    }
 }
 
-/// Calls `step` with the factors and their state of each rating's rows, then steps the biases.
-#[inline(always)]
-fn each(
-    shape: &Shape,
-    rates: &Rates,
-    rows: &mut [f32],
-    columns: &mut [f32],
-    ratings: &[Placed],
-    step: impl Fn(Factors<'_>, Factors<'_>, f32, &Rates),
-) -> f64 {
-    let (row_len, rank, values) = (shape.row_len(), shape.rank, shape.values());
-    let mut loss = 0.0;
-    for rating in ratings {
-        let place = |place: u32| place as usize * row_len..(place as usize + 1) * row_len;
-        let row = &mut rows[place(rating.row)];
-        let column = &mut columns[place(rating.column)];
-        let error = rating.value - shape.predict(row, column, rates.mean);
-        loss += f64::from(error * error);
-        let (row, row_state) = row.split_at_mut(values);
-        let (column, column_state) = column.split_at_mut(values);
-        if shape.biases {
-            bias(shape, &mut row[rank], row_state, error, rates);
-            bias(shape, &mut column[rank], column_state, error, rates);
-        }
-        step((&mut row[..rank], row_state), (&mut column[..rank], column_state), error, rates);
-    }
-    loss
+/// What [`train`] was given.
+struct All<'a> {
+    shape: &'a Shape,
+    rates: &'a Rates,
+    rows: &'a mut [f32],
+    columns: &'a mut [f32],
+    ratings: &'a [Placed],
 }
+
+/// All ratings by one optimizer.
+struct By<'a, R>(All<'a>, R);
 
 /// Factors and the optimizer's state of a row.
 type Factors<'a> = (&'a mut [f32], &'a mut [f32]);
+
+/// How an optimizer steps the factors of two rows.
+trait Rule {
+    fn step<S: Simd>(simd: S, p: Factors<'_>, q: Factors<'_>, error: f32, rates: &Rates);
+}
+
+impl<R: Rule> WithSimd for By<'_, R> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let All { shape, rates, rows, columns, ratings } = self.0;
+        let (row_len, rank, values) = (shape.row_len(), shape.rank, shape.values());
+        let mut loss = 0.0;
+        for rating in ratings {
+            let row = &mut rows[rating.row as usize * row_len..][..row_len];
+            let column = &mut columns[rating.column as usize * row_len..][..row_len];
+            let product = dot(simd, &row[..rank], &column[..rank]);
+            let error = rating.value - shape.with_biases(product, row, column, rates.mean);
+            loss += f64::from(error * error);
+            let (row, row_state) = row.split_at_mut(values);
+            let (column, column_state) = column.split_at_mut(values);
+            if shape.biases {
+                bias(shape, &mut row[rank], row_state, error, rates);
+                bias(shape, &mut column[rank], column_state, error, rates);
+            }
+            let (p, q) = ((&mut row[..rank], row_state), (&mut column[..rank], column_state));
+            R::step(simd, p, q, error, rates);
+        }
+        loss
+    }
+}
 
 #[inline(always)]
 fn bias(shape: &Shape, bias: &mut f32, state: &mut [f32], error: f32, rates: &Rates) {
@@ -165,92 +178,151 @@ fn bias(shape: &Shape, bias: &mut f32, state: &mut [f32], error: f32, rates: &Ra
     *bias -= step;
 }
 
-#[inline(always)]
-fn sgd<const NONNEGATIVE: bool>((p, _): Factors<'_>, (q, _): Factors<'_>, e: f32, rates: &Rates) {
-    let keep = 1.0 - rates.learning_rate * rates.reg;
-    let e = rates.learning_rate * e;
-    for (p, q) in p.iter_mut().zip(q) {
-        let (old_p, old_q) = (*p, *q);
-        *p = allowed::<NONNEGATIVE>(keep * old_p + e * old_q);
-        *q = allowed::<NONNEGATIVE>(keep * old_q + e * old_p);
+struct Sgd<const NONNEGATIVE: bool>;
+
+impl<const NONNEGATIVE: bool> Rule for Sgd<NONNEGATIVE> {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, (p, _): Factors<'_>, (q, _): Factors<'_>, e: f32, rates: &Rates) {
+        let keep = simd.splat_f32s(1.0 - rates.learning_rate * rates.reg);
+        let e = simd.splat_f32s(rates.learning_rate * e);
+        each_two(simd, p, q, |p, q| {
+            let new_p = simd.mul_add_e_f32s(e, q, simd.mul_f32s(keep, p));
+            let new_q = simd.mul_add_e_f32s(e, p, simd.mul_f32s(keep, q));
+            (allowed::<NONNEGATIVE, S>(simd, new_p), allowed::<NONNEGATIVE, S>(simd, new_q))
+        });
     }
 }
 
+struct Adagrad<const NONNEGATIVE: bool>;
+
+impl<const NONNEGATIVE: bool> Rule for Adagrad<NONNEGATIVE> {
+    #[inline(always)]
+    fn step<S: Simd>(
+        simd: S,
+        (p, p_sums): Factors<'_>,
+        (q, q_sums): Factors<'_>,
+        e: f32,
+        rates: &Rates,
+    ) {
+        let rank = p.len();
+        let [lr, reg, e, eps] =
+            [rates.learning_rate, rates.reg, e, EPS].map(|value| simd.splat_f32s(value));
+        // The new value and the new sum of one side.
+        let side = |own, other, sum| {
+            let gradient = simd.sub_f32s(simd.mul_f32s(reg, own), simd.mul_f32s(e, other));
+            let sum = simd.mul_add_e_f32s(gradient, gradient, sum);
+            let root = simd.add_f32s(simd.sqrt_f32s(sum), eps);
+            let step = simd.div_f32s(simd.mul_f32s(lr, gradient), root);
+            (allowed::<NONNEGATIVE, S>(simd, simd.sub_f32s(own, step)), sum)
+        };
+        let (p, p_rest) = S::as_mut_simd_f32s(p);
+        let (q, q_rest) = S::as_mut_simd_f32s(q);
+        let (p_sums, p_sums_rest) = S::as_mut_simd_f32s(&mut p_sums[..rank]);
+        let (q_sums, q_sums_rest) = S::as_mut_simd_f32s(&mut q_sums[..rank]);
+        for (((p, q), p_sum), q_sum) in p.iter_mut().zip(q).zip(p_sums).zip(q_sums) {
+            let (old_p, old_q) = (*p, *q);
+            (*p, *p_sum) = side(old_p, old_q, *p_sum);
+            (*q, *q_sum) = side(old_q, old_p, *q_sum);
+        }
+        if !p_rest.is_empty() {
+            let [old_p, old_q] = [&*p_rest, &*q_rest].map(|rest| simd.partial_load_f32s(rest));
+            let (new, sums) = side(old_p, old_q, simd.partial_load_f32s(p_sums_rest));
+            simd.partial_store_f32s(p_rest, new);
+            simd.partial_store_f32s(p_sums_rest, sums);
+            let (new, sums) = side(old_q, old_p, simd.partial_load_f32s(q_sums_rest));
+            simd.partial_store_f32s(q_rest, new);
+            simd.partial_store_f32s(q_sums_rest, sums);
+        }
+    }
+}
+
+struct RowAdagrad<const NONNEGATIVE: bool>;
+
+impl<const NONNEGATIVE: bool> Rule for RowAdagrad<NONNEGATIVE> {
+    #[inline(always)]
+    fn step<S: Simd>(
+        simd: S,
+        (p, p_sum): Factors<'_>,
+        (q, q_sum): Factors<'_>,
+        e: f32,
+        rates: &Rates,
+    ) {
+        let reg = rates.reg;
+        // |reg p - e q|^2 from three inner products, so that gradients need no buffer.
+        let (pp, qq, pq) = (dot(simd, p, p), dot(simd, q, q), dot(simd, p, q));
+        #[expect(clippy::cast_precision_loss, reason = "a rank is far below 2^24")]
+        let share = 1.0 / p.len() as f32;
+        let rate = |sum: &mut f32, own: f32, other: f32| {
+            let square = reg * reg * own - 2.0 * reg * e * pq + e * e * other;
+            // Not `max`, which would turn a NaN into 0.
+            *sum += if square < 0.0 { 0.0 } else { square * share };
+            rates.learning_rate / (sum.sqrt() + EPS)
+        };
+        let (p_rate, q_rate) = (rate(&mut p_sum[0], pp, qq), rate(&mut q_sum[0], qq, pp));
+        let [p_keep, q_keep, p_add, q_add] =
+            [1.0 - p_rate * reg, 1.0 - q_rate * reg, p_rate * e, q_rate * e]
+                .map(|value| simd.splat_f32s(value));
+        each_two(simd, p, q, |p, q| {
+            let new_p = simd.mul_add_e_f32s(p_add, q, simd.mul_f32s(p_keep, p));
+            let new_q = simd.mul_add_e_f32s(q_add, p, simd.mul_f32s(q_keep, q));
+            (allowed::<NONNEGATIVE, S>(simd, new_p), allowed::<NONNEGATIVE, S>(simd, new_q))
+        });
+    }
+}
+
+/// Replaces the values of both slices, vector by vector, by what `step` makes of the old ones.
 #[inline(always)]
-fn adagrad<const NONNEGATIVE: bool>(
-    (p, p_sums): Factors<'_>,
-    (q, q_sums): Factors<'_>,
-    e: f32,
-    rates: &Rates,
+fn each_two<S: Simd>(
+    simd: S,
+    p: &mut [f32],
+    q: &mut [f32],
+    step: impl Fn(S::f32s, S::f32s) -> (S::f32s, S::f32s),
 ) {
-    let (lr, reg, rank) = (rates.learning_rate, rates.reg, p.len());
-    let (q, p_sums, q_sums) = (&mut q[..rank], &mut p_sums[..rank], &mut q_sums[..rank]);
-    for k in 0..rank {
-        let (gp, gq) = (reg * p[k] - e * q[k], reg * q[k] - e * p[k]);
-        p_sums[k] += gp * gp;
-        q_sums[k] += gq * gq;
-        p[k] = allowed::<NONNEGATIVE>(p[k] - lr * gp / (p_sums[k].sqrt() + EPS));
-        q[k] = allowed::<NONNEGATIVE>(q[k] - lr * gq / (q_sums[k].sqrt() + EPS));
-    }
-}
-
-#[inline(always)]
-fn row_adagrad<const NONNEGATIVE: bool>(
-    (p, p_sum): Factors<'_>,
-    (q, q_sum): Factors<'_>,
-    e: f32,
-    rates: &Rates,
-) {
-    let reg = rates.reg;
-    // |reg p - e q|^2 from three inner products, so that gradients need no buffer.
-    let (pp, qq, pq) = (dot(p, p), dot(q, q), dot(p, q));
-    #[expect(clippy::cast_precision_loss, reason = "a rank is far below 2^24")]
-    let share = 1.0 / p.len() as f32;
-    let square = |own: f32, other: f32| {
-        (reg * reg * own - 2.0 * reg * e * pq + e * e * other).max(0.0) * share
-    };
-    p_sum[0] += square(pp, qq);
-    q_sum[0] += square(qq, pp);
-    let rate = |sum: f32| rates.learning_rate / (sum.sqrt() + EPS);
-    let (p_rate, q_rate) = (rate(p_sum[0]), rate(q_sum[0]));
+    let (p, p_rest) = S::as_mut_simd_f32s(p);
+    let (q, q_rest) = S::as_mut_simd_f32s(q);
     for (p, q) in p.iter_mut().zip(q) {
-        let (old_p, old_q) = (*p, *q);
-        *p = allowed::<NONNEGATIVE>(old_p - p_rate * (reg * old_p - e * old_q));
-        *q = allowed::<NONNEGATIVE>(old_q - q_rate * (reg * old_q - e * old_p));
+        (*p, *q) = step(*p, *q);
+    }
+    if !p_rest.is_empty() {
+        let (p, q) = step(simd.partial_load_f32s(p_rest), simd.partial_load_f32s(q_rest));
+        simd.partial_store_f32s(p_rest, p);
+        simd.partial_store_f32s(q_rest, q);
     }
 }
 
 #[inline(always)]
-fn allowed<const NONNEGATIVE: bool>(factor: f32) -> f32 {
-    // Not `max`, which would turn a NaN into 0: it must show in the loss.
-    if NONNEGATIVE && factor < 0.0 { 0.0 } else { factor }
+fn allowed<const NONNEGATIVE: bool, S: Simd>(simd: S, factors: S::f32s) -> S::f32s {
+    if !NONNEGATIVE {
+        return factors;
+    }
+    // Not a maximum, which would turn a NaN into 0: it must show in the loss.
+    let zero = simd.splat_f32s(0.0);
+    simd.select_f32s(simd.less_than_f32s(factors, zero), zero, factors)
 }
 
 /// The inner product of two slices of one length.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let b = &b[..a.len()];
-    let mut sums = [0.0_f32; LANES];
-    let whole = a.len() - a.len() % LANES;
-    let (a, a_rest) = a.split_at(whole);
-    let (b, b_rest) = b.split_at(whole);
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let (a, a_rest) = S::as_simd_f32s(a);
+    let (b, b_rest) = S::as_simd_f32s(b);
+    // Sums side by side, so that one does not wait for the other.
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (a_fours, a) = a.as_chunks::<4>();
+    let (b_fours, b) = b.as_chunks::<4>();
+    for (a, b) in a_fours.iter().zip(b_fours) {
+        for lane in 0..4 {
+            sums[lane] = simd.mul_add_e_f32s(a[lane], b[lane], sums[lane]);
         }
     }
-    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *sum += a * b;
+    for (lane, (&a, &b)) in a.iter().zip(b).enumerate() {
+        sums[lane] = simd.mul_add_e_f32s(a, b, sums[lane]);
     }
-    // Halves onto each other, which vector registers can do.
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
+    if !a_rest.is_empty() {
+        let (a, b) = (simd.partial_load_f32s(a_rest), simd.partial_load_f32s(b_rest));
+        sums[3] = simd.mul_add_e_f32s(a, b, sums[3]);
     }
-    sums[0]
+    let (even, odd) = (simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
+    simd.reduce_sum_f32s(simd.add_f32s(even, odd))
 }
 
 /// `now[i] - before[i]`, written to `before`.

@@ -34,9 +34,11 @@
 pub mod config;
 pub mod data;
 pub mod kernel;
+mod plain;
 pub mod plan;
 mod task;
 
 pub use config::{MfConfig, OptimizerKind, Schedule};
 pub use data::{Cell, Ratings};
+pub use plain::Plain;
 pub use task::{COLUMN, Mf, ROW};
