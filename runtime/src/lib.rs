@@ -27,17 +27,19 @@ mod meeting;
 pub mod metrics;
 mod node;
 mod pace;
+mod policy;
 mod remote;
 pub mod sampling;
 mod table;
 mod worker;
 
-pub use config::{NodeConfig, WORKERS_MAX};
+pub use config::{Act, NodeConfig, WORKERS_MAX};
 pub use error::{Error, Result};
 pub use metrics::{REPORT_VERSION, Report};
 pub use node::{Node, Stopper, TABLES_MAX};
 #[doc(hidden)]
 pub use pace::Pace;
+pub use policy::Policy;
 pub use sterna_kernels::{ElementType, Init, Optimizer};
 pub use sterna_protocol::{Clock, Rank};
 pub use sterna_rdma::{FabricConfig, ProviderChoice};

@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sterna_protocol::record::Arena;
 use sterna_protocol::{Key, Rank, SlotId, TableId};
 use sterna_rdma::topology::{PinPlan, Topology};
-use sterna_rdma::{Fabric, FabricConfig, Region, RegionSpec, RegionToken, Rights};
+use sterna_rdma::{Fabric, FabricConfig, RegionToken};
 use sterna_store::{BlockPool, Budget, ChunkError, ChunkMemory, PartitionMap, Placement, RowTable};
 
-use crate::config::NodeConfig;
+use crate::config::{Act, NodeConfig};
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
 use crate::metrics::{Metrics, Report};
 use crate::pace::{Pace, Timing};
-use crate::remote::{Callers, PeerChunks, Remote};
+use crate::policy::Policy;
+use crate::remote::{Callers, PeerChunks, Remote, chunks};
 use crate::table::{Table, TableSpec, TableState, slot_shape};
 use crate::worker::Worker;
 
@@ -117,10 +119,12 @@ impl Node {
         let meeting = Arc::new(Meeting::new(config.workers, config.meeting_limit, timing.clone()));
         let stop = Arc::new(AtomicBool::new(false));
         let size = fabric.size();
-        let remote = (size > 1).then(|| {
+        let remote = if size > 1 {
             let (meeting, stop) = (Arc::clone(&meeting), Arc::clone(&stop));
-            Remote::new(Arc::clone(&fabric), meeting, stop, &config, timing.clone())
-        });
+            Some(Remote::new(Arc::clone(&fabric), meeting, stop, &config, timing.clone())?)
+        } else {
+            None
+        };
         let engine = match (&remote, timing) {
             (None, _) | (_, Timing::Simulated(_)) => None,
             (Some(remote), Timing::Real(_)) => {
@@ -233,15 +237,20 @@ impl Node {
         let slots: Vec<u32> =
             (0..self.state.size).map(|rank| placement.slots(Rank::from_index(rank))).collect();
         let shape = slot_shape(&spec, slots.iter().copied().max().expect("a job has nodes"))?;
-        let rows = RowTable::new(id, self.state.rank, placement, shape, 0);
+        let foreign_max = self.state.foreign_max(&spec, shape.slot_bytes());
+        let mut rows = RowTable::new(id, self.state.rank, placement, shape, foreign_max);
+        if let Some(remote) = &self.state.remote {
+            rows = rows.with_board(Arc::clone(&remote.board));
+        }
         rows.allocate(|bytes| self.state.chunk(bytes))?;
         self.state.fill(&rows, &spec);
         let peers = match &self.state.remote {
             None => PeerChunks::default(),
             Some(remote) => {
                 let tokens = self.state.export(&rows)?;
-                let expected: Vec<usize> =
-                    slots.iter().map(|&slots| shape.chunks_for(slots)).collect();
+                let ranks = (0..self.state.size).map(Rank::from_index);
+                let expected: Vec<_> =
+                    ranks.map(|rank| rows.chunks_at(rank, foreign_max)).collect();
                 let definition = format!("{spec:?} seed {}", self.state.config.seed);
                 remote.exchange_chunks((id, &spec.name, &definition), &tokens, &expected)?
             }
@@ -258,6 +267,7 @@ impl Node {
             remote.add_table(table.clone());
             // Nobody uses the table before all know it.
             remote.all_reduce(Callers::Nodes, &mut [])?;
+            remote.replicate(&table)?;
         }
         tables.push(table.clone());
         Ok(table)
@@ -317,9 +327,10 @@ impl Node {
 
     #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn numbers(&self, metrics: &Metrics) -> Vec<f64> {
+        let managed = self.state.remote.as_ref().map_or([0; MANAGED.len()], |it| it.managed());
         let counters = self.state.fabric.counters();
         let engine = self.engine.as_ref().map_or(Duration::ZERO, crate::metrics::cpu_of);
-        vec![
+        [
             metrics.local_bytes as f64,
             counters.read_bytes as f64,
             counters.record_bytes_sent as f64,
@@ -327,17 +338,24 @@ impl Node {
             engine.as_secs_f64(),
             crate::metrics::process_cpu().as_secs_f64(),
         ]
+        .into_iter()
+        .chain(managed.map(|count| count as f64))
+        .collect()
     }
 }
 
 /// What is counted besides operations, in the order of [`Node::numbers`].
 const BYTES: [&str; 3] = ["local_rows", "remote_reads", "records_sent"];
 const ROLES: [&str; 3] = ["workers", "engine", "processes"];
+const MANAGED: [&str; 6] = ["moved", "shared", "refreshed", "offered", "refused", "dropped"];
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]
 fn report_of(metrics: &Metrics, numbers: &[f64], nodes: usize) -> Report {
     let mut report = Report::of(metrics, nodes);
-    let (bytes, seconds) = numbers.split_at(BYTES.len());
+    let (bytes, rest) = numbers.split_at(BYTES.len());
+    let (seconds, managed) = rest.split_at(ROLES.len());
+    report.management =
+        MANAGED.iter().zip(managed).map(|(&what, &n)| (what.to_owned(), n as u64)).collect();
     report.bytes = BYTES.iter().zip(bytes).map(|(&name, &n)| (name.to_owned(), n as u64)).collect();
     report.cpu_seconds =
         ROLES.iter().zip(seconds).map(|(&role, &s)| (role.to_owned(), s)).collect();
@@ -368,6 +386,10 @@ impl NodeState {
         self.size
     }
 
+    pub(crate) fn act(&self) -> Act {
+        self.config.act
+    }
+
     pub(crate) fn workers(&self) -> usize {
         self.config.workers
     }
@@ -396,18 +418,28 @@ impl NodeState {
     }
 
     fn chunk(&self, bytes: usize) -> Result<ChunkMemory> {
-        let spec = RegionSpec { name: "rows", bytes, rights: Rights::Read };
-        Ok(chunk_of(self.fabric.allocate(spec)?))
+        Ok(chunks::allocate(&*self.fabric, "rows", bytes)?)
     }
 
-    /// Makes the chunks of rows reachable for peers.
-    fn export(&self, rows: &RowTable) -> Result<Vec<RegionToken>> {
-        let chunks = (0..rows.arena().chunks()).map(|index| {
-            let memory = rows.arena().chunk(index).expect("a chunk of the arena");
-            let region = Arc::clone(memory.keep()).downcast::<Region>();
-            Ok(self.fabric.export(&region.expect("chunks are regions"))?)
-        });
-        chunks.collect()
+    /// How many rows of other homes may be here.
+    fn foreign_max(&self, spec: &TableSpec, slot_bytes: usize) -> u32 {
+        if self.size == 1 || self.config.policy == Policy::Classic {
+            return 0;
+        }
+        let fit = (self.config.pool_bytes_max / slot_bytes) as u64;
+        u32::try_from(spec.keys.min(fit)).unwrap_or(u32::MAX)
+    }
+
+    /// Makes the chunks of rows and of the directory reachable for peers.
+    fn export(&self, rows: &RowTable) -> Result<Vec<(Arena, Vec<RegionToken>)>> {
+        let export = |memory: Option<ChunkMemory>| {
+            Ok(chunks::export(&*self.fabric, &memory.expect("a chunk of the table"))?)
+        };
+        let (arena, directory) = (rows.arena(), rows.directory());
+        let slots: Result<_> =
+            (0..arena.chunks()).map(|index| export(arena.chunk(index))).collect();
+        let words = (0..directory.chunks_needed()).map(|index| export(directory.chunk(index)));
+        Ok(vec![(Arena::Rows, slots?), (Arena::Directory, words.collect::<Result<_>>()?)])
     }
 
     /// Gives all home keys their first rows.
@@ -445,14 +477,6 @@ impl Drop for Node {
 fn topology() -> Topology {
     static TOPOLOGY: OnceLock<Topology> = OnceLock::new();
     TOPOLOGY.get_or_init(Topology::read).clone()
-}
-
-/// A region as memory of the store.
-fn chunk_of(region: Arc<Region>) -> ChunkMemory {
-    let (base, bytes) = (region.base(), region.bytes());
-    // SAFETY: the region is zeroed, valid and aligned for as long as `keep` lives, and its content is only reached
-    // through the store and by peers' reads.
-    unsafe { ChunkMemory::new(base, bytes, region) }
 }
 
 impl From<ChunkError> for Error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sterna_kernels::{ElementType, Init, Optimizer, RowShape};
 use sterna_protocol::record::payload_bytes_max;
-use sterna_protocol::{Key, TableId};
+use sterna_protocol::{Key, Rank, TableId};
 use sterna_rdma::RECORD_BYTES_MAX;
 use sterna_store::{BlockPool, RowTable, TableShape};
 
@@ -31,6 +31,19 @@ pub struct TableSpec {
     pub(crate) optimizer: Optimizer,
     pub(crate) init: Init,
     pub(crate) check_finite: bool,
+    pub(crate) hot: HotKeys,
+}
+
+/// Keys that policy `mixed` replicates everywhere.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct HotKeys(pub(crate) Arc<[u64]>);
+
+impl fmt::Debug for HotKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All nodes must name the same keys; a digest tells as much.
+        let mix = |sum: u64, key: &u64| (sum ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        write!(f, "{} keys, digest {:x}", self.0.len(), self.0.iter().fold(0, mix))
+    }
 }
 
 impl TableSpec {
@@ -45,6 +58,7 @@ impl TableSpec {
             optimizer: Optimizer::sgd(0.01),
             init: Init::Zeros,
             check_finite: false,
+            hot: HotKeys::default(),
         }
     }
 
@@ -73,6 +87,14 @@ impl TableSpec {
     #[must_use]
     pub fn check_finite(mut self, check: bool) -> Self {
         self.check_finite = check;
+        self
+    }
+
+    /// Keys that are used far more often than others: policy `mixed` keeps a replica of each at every node. Other policies find out
+    /// by themselves.
+    #[must_use]
+    pub fn hot(mut self, keys: impl IntoIterator<Item = u64>) -> Self {
+        self.hot = HotKeys(keys.into_iter().collect());
         self
     }
 
@@ -113,6 +135,9 @@ impl TableSpec {
         }
         if self.dim == 0 {
             return fault("a row has at least one value");
+        }
+        if let Some(key) = self.hot.0.iter().find(|&&key| key >= self.keys) {
+            return fault(&format!("hot key {key}: there are {}", self.keys));
         }
         Ok(())
     }
@@ -163,6 +188,15 @@ impl Table {
     #[must_use]
     pub fn row_len(&self) -> usize {
         self.0.shape.row_len()
+    }
+
+    /// The node that always has room for a key's row and knows where it is.
+    ///
+    /// # Panics
+    /// If the table has no such key.
+    #[must_use]
+    pub fn home(&self, key: u64) -> Rank {
+        self.0.rows.placement().locate(Key(key)).expect("a key of the table").home
     }
 
     /// How gradients change rows.

@@ -2,68 +2,18 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers as test data")]
 
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sterna::{
-    Error, FabricConfig, Init, Node, NodeConfig, Optimizer, ProviderChoice, Rank, Table, TableSpec,
-    Ticket, Worker,
+    Error, Init, Node, NodeConfig, Optimizer, ProviderChoice, Rank, Table, TableSpec, Ticket,
+    Worker,
 };
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+#[allow(dead_code, unreachable_pub, clippy::pedantic, reason = "shared with other tests")]
+mod cluster;
 
-/// Runs `body` on every node of a job.
-fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) + Sync) {
-    job_with(size, workers, choice, |config| config, body);
-}
-
-/// The same with other settings.
-fn job_with(
-    size: usize,
-    workers: usize,
-    choice: ProviderChoice,
-    settings: impl Fn(NodeConfig) -> NodeConfig + Sync,
-    body: impl Fn(Node) + Sync,
-) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let mut listener = Some(listener);
-    std::thread::scope(|scope| {
-        for rank in (0..size).map(Rank::from_index) {
-            let mut fabric = FabricConfig::new(rank, size, Some(&address), TOKEN);
-            fabric.choice = choice;
-            fabric.listener = listener.take();
-            let (body, settings) = (&body, &settings);
-            scope.spawn(move || {
-                let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
-                body(Node::join(settings(config), fabric).expect("all nodes come"));
-            });
-        }
-    });
-}
-
-/// Runs `body` on every worker of a node.
-fn workers(node: &Node, body: impl Fn(Worker) + Sync) {
-    std::thread::scope(|scope| {
-        for index in 0..node.workers() {
-            let worker = node.worker(index).expect("a worker");
-            let body = &body;
-            scope.spawn(move || body(worker));
-        }
-    });
-}
-
-fn pull(worker: &mut Worker, table: &Table, keys: &[u64]) -> Vec<f32> {
-    let mut values = vec![f32::NAN; keys.len() * table.dim()];
-    worker.pull(table, keys, &mut values).expect("keys exist");
-    values
-}
-
-fn on_each_provider(run: impl Fn(ProviderChoice)) {
-    run(ProviderChoice::Shm);
-    run(ProviderChoice::Tcp);
-}
+use cluster::{job, job_with, on_each_provider, pull, workers};
 
 #[test]
 fn no_addition_is_lost_and_each_worker_sees_its_own() {

@@ -53,7 +53,7 @@ impl Update<'_> {
     }
 
     /// A step taken on `copy` and noted in the map, in one pass over both.
-    pub(super) fn step_noted(&mut self, copy: &mut [f32], grad: &[f32], lr: f32) {
+    pub(super) fn step_noted(&mut self, copy: RowPtr, grad: &[f32], lr: f32) {
         let dim = self.shape.dim;
         assert_eq!(copy.len(), self.shape.row_len(), "copy does not fit the shape");
         let set = instruction_set();
@@ -72,15 +72,16 @@ impl Update<'_> {
             }
             Optimizer::RowAdagrad { eps, .. } => {
                 let square = mean_square(grad);
-                copy[dim] += square;
+                let sum = copy.get(dim) + square;
+                copy.put(dim, sum);
                 self.map_mut()[dim] += square;
-                let rate = lr / (copy[dim].sqrt() + eps);
+                let rate = lr / (sum.sqrt() + eps);
                 // SAFETY: as above.
                 unsafe { vectors::shift(set, self.noted(copy, grad), rate) }
             }
             Optimizer::Adam { beta1, beta2, eps, .. } => {
-                let steps = copy[3 * dim].to_bits().saturating_add(1);
-                copy[3 * dim] = f32::from_bits(steps);
+                let steps = copy.get(3 * dim).to_bits().saturating_add(1);
+                copy.put(3 * dim, f32::from_bits(steps));
                 let (rate, root) = adam_correction(lr, beta1, beta2, steps);
                 self.map_mut();
                 self.block[FACTOR_A] *= beta1;
@@ -94,19 +95,19 @@ impl Update<'_> {
     }
 
     /// An addition to the values of `copy`, noted in the map.
-    pub(super) fn add_noted(&mut self, copy: &mut [f32], delta: &[f32]) {
+    pub(super) fn add_noted(&mut self, copy: RowPtr, delta: &[f32]) {
         // SAFETY: `noted` has checked all lengths, and the borrows last.
         unsafe { vectors::shift(instruction_set(), self.noted(copy, delta), -1.0) }
     }
 
     /// What a noted step works on: checks that the lengths fit, and makes the map. The pointers are good until copy or map
     /// are used otherwise.
-    fn noted(&mut self, copy: &mut [f32], grad: &[f32]) -> Noted {
+    fn noted(&mut self, copy: RowPtr, grad: &[f32]) -> Noted {
         let dim = self.shape.dim;
         assert_eq!(copy.len(), self.shape.row_len(), "copy does not fit the shape");
         assert_eq!(grad.len(), dim, "gradient does not fit the shape");
         let map = self.map_mut().as_mut_ptr();
-        Noted { copy: copy.as_mut_ptr(), map, grad: grad.as_ptr(), dim }
+        Noted { copy: copy.as_ptr(), map, grad: grad.as_ptr(), dim }
     }
 
     /// The factors of one more momentum step.

@@ -171,8 +171,17 @@ impl<'a> Update<'a> {
     /// # Panics
     /// If lengths do not fit the shape, or gradients wait for the state (they come first; see [`Update::settle`]).
     pub fn step_copy(&mut self, copy: &mut [f32], grad: &[f32], lr: f32) {
+        // SAFETY: used while `copy` is borrowed.
+        self.step_row(unsafe { RowPtr::from_private(copy) }, grad, lr);
+    }
+
+    /// The same for a replica in shared memory, under its writer bit.
+    ///
+    /// # Panics
+    /// As [`Update::step_copy`].
+    pub fn step_row(&mut self, row: RowPtr, grad: &[f32], lr: f32) {
         assert_eq!(self.gradients(), 0, "gradients wait: settle them on the copy first");
-        self.step_noted(copy, grad, lr);
+        self.step_noted(row, grad, lr);
     }
 
     /// Adds to the values of `copy`, a private copy of the row, and of the update.
@@ -180,8 +189,17 @@ impl<'a> Update<'a> {
     /// # Panics
     /// As [`Update::step_copy`].
     pub fn add_copy(&mut self, copy: &mut [f32], delta: &[f32]) {
+        // SAFETY: used while `copy` is borrowed.
+        self.add_row(unsafe { RowPtr::from_private(copy) }, delta);
+    }
+
+    /// The same for a replica in shared memory, under its writer bit.
+    ///
+    /// # Panics
+    /// As [`Update::step_copy`].
+    pub fn add_row(&mut self, row: RowPtr, delta: &[f32]) {
         assert_eq!(self.gradients(), 0, "gradients wait: settle them on the copy first");
-        self.add_noted(copy, delta);
+        self.add_noted(row, delta);
     }
 
     /// Once a copy of the row is here: applies the update to it, and turns waiting gradients into composed steps.
@@ -257,6 +275,16 @@ impl<'a> Update<'a> {
             .copy_from_slice(&earlier.block[from..from + first * stride]);
         let gradients = u32::try_from(first + own).expect("at most eight");
         self.set_counts((self.counts() & !0xFF) | gradients);
+    }
+
+    /// Puts `later` behind this update: a private copy's, whose row has left meanwhile.
+    ///
+    /// # Panics
+    /// As [`Update::put_before`].
+    pub fn put_after(&mut self, later: &Update<'_>) {
+        let mut block = later.block.to_vec();
+        Update::in_block(self.shape, &mut block).put_before(self);
+        self.block.copy_from_slice(&block);
     }
 
     fn counts(&self) -> u32 {

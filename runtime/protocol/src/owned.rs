@@ -57,6 +57,18 @@ pub struct Wish<'a> {
     pub acquire: &'a Acquire,
     /// Who has replicas now.
     pub holders: &'a [Rank],
+    /// Whether workers of the owner have an intent on the row, too.
+    pub wanted_here: bool,
+    /// Whether the row came so short a time ago that it should stay.
+    pub fresh: bool,
+}
+
+impl Wish<'_> {
+    /// Whether nobody but the requester has a replica.
+    #[must_use]
+    pub fn alone(&self) -> bool {
+        self.holders.iter().all(|&holder| holder == self.acquire.requester)
+    }
 }
 
 /// What an Acquire gets.
@@ -71,12 +83,29 @@ pub enum Decision {
         /// Accesses.
         uses: u16,
     },
+    /// It is asked again before long; the Acquire waits.
+    Later,
 }
 
 /// The rule by which an owner decides. The machine asks once for each Acquire that it can answer.
 pub trait Policy {
     /// What this Acquire gets.
     fn decide(&mut self, wish: &Wish<'_>) -> Decision;
+
+    /// Whether a row that only one other node wants is offered to it.
+    fn offers(&self) -> bool {
+        false
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Box<P> {
+    fn decide(&mut self, wish: &Wish<'_>) -> Decision {
+        (**self).decide(wish)
+    }
+
+    fn offers(&self) -> bool {
+        (**self).offers()
+    }
 }
 
 /// Rows stay at their homes; nobody asks, and who does is refused.

@@ -9,7 +9,7 @@ use sterna_rdma::Rank;
 
 use crate::entry::Entry;
 use crate::ids::{Epoch, RowId, SlotId};
-use crate::record::SetScope;
+use crate::record::{Grant, SetScope};
 use crate::words::{DirectoryWord, MetaWord};
 
 /// No room for another entry or block; all are pinned.
@@ -41,7 +41,7 @@ pub enum Copied {
     Elsewhere,
     /// The row is longer than the room; nothing was changed.
     NoRoom,
-    /// The node has no room to remember where the row went (moves only).
+    /// The node has no room to remember where the row went, or on its board.
     Full,
 }
 
@@ -93,6 +93,34 @@ pub trait Storage {
     /// Copies a consistent row (values and state) that is Live here.
     fn copy_row(&mut self, row: RowId, out: &mut [u8]) -> Copied;
 
+    /// Gives a row that is Live here a place on the board; `None` if it has no room.
+    fn enter_board(&mut self, row: RowId) -> Option<u32> {
+        let _ = row;
+        Some(0)
+    }
+
+    /// As [`Storage::copy_row`], and from here on changes of the row are told on the board.
+    fn share_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
+        self.copy_row(row, out)
+    }
+
+    /// Nobody else has a replica of the row any more.
+    fn unshare(&mut self, row: RowId) {
+        let _ = row;
+    }
+
+    /// Whether workers of this node have an intent on the row.
+    fn wanted(&self, row: RowId) -> bool {
+        let _ = row;
+        false
+    }
+
+    /// Whether the row came here so short a time ago that it should stay.
+    fn fresh(&mut self, row: RowId, now_ns: u64) -> bool {
+        let _ = (row, now_ns);
+        false
+    }
+
     /// Copies a row that is Live here, marks its slot Moved to `next` and makes its entry Remote by
     /// [`Entry::moved_away`]: the row belongs to `next` since `epoch`.
     fn move_row(&mut self, row: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied;
@@ -115,6 +143,8 @@ pub struct Intent {
     pub span: u8,
     /// Whether some of them are pushes.
     pub writes: bool,
+    /// Whether the main copy is wanted, and nothing else will do.
+    pub force: bool,
 }
 
 /// A foreign key's entry and data under the entry's lock. What a worker sees is the *view*: base, then
@@ -161,8 +191,13 @@ pub trait Foreign {
     /// the memory cap: then nothing is acquired.
     fn reserve(&mut self) -> Option<SlotId>;
 
-    /// Gives the reserved slot back.
+    /// Gives the reserved slot back, unless a copy of the row is in it.
     fn unreserve(&mut self);
+
+    /// An Acquire was refused: it may be repeated after so many uses.
+    fn refused(&mut self, uses: u16) {
+        let _ = uses;
+    }
 
     /// What the intent behind an Acquire says.
     fn intent(&self) -> Intent {
@@ -172,12 +207,12 @@ pub trait Foreign {
     /// Epoch and version of a copy that is still here and may be granted without its bytes.
     fn held(&self) -> Option<(Epoch, u64)>;
 
-    /// Makes a row the base of a replica (`None`: the copy that is held), published with the
-    /// accumulator added (K4). `false` if the bytes are no row of this table.
-    fn install_replica(&mut self, row: Option<&[u8]>, epoch: Epoch, version: u64) -> bool;
+    /// Makes a granted row the base of a replica (without a row: the copy that is held), published with
+    /// the accumulator added (K4). `false` if the bytes are no row of this table.
+    fn install_replica(&mut self, grant: &Grant<'_>) -> bool;
 
-    /// Makes a row Live in the reserved slot, or the home slot of its key (`None`: from the copy that is
-    /// held), published after a staged set has replaced it and the accumulator has been added (K4);
+    /// Makes a granted row Live in the reserved slot, or the home slot of its key (without a row: from
+    /// the copy that is held), published after a staged set has replaced it and the accumulator has been added (K4);
     /// both are then gone. Returns the slot, `None` if the bytes are no row of this table.
-    fn install_live(&mut self, row: Option<&[u8]>, epoch: Epoch, version: u64) -> Option<SlotId>;
+    fn install_live(&mut self, grant: &Grant<'_>) -> Option<SlotId>;
 }

@@ -34,6 +34,8 @@ pub enum SlotState {
     Moved = 5,
     /// Nothing, and not yet reusable.
     Quarantine = 6,
+    /// The main copy of a row that other nodes have replicas of.
+    Shared = 7,
 }
 
 impl SlotState {
@@ -45,8 +47,23 @@ impl SlotState {
             4 => Self::Live,
             5 => Self::Moved,
             6 => Self::Quarantine,
+            7 => Self::Shared,
             _ => Self::Free,
         }
+    }
+
+    /// Whether the slot holds the main copy.
+    #[must_use]
+    #[inline]
+    pub const fn owns(self) -> bool {
+        matches!(self, Self::Live | Self::Shared)
+    }
+
+    /// Whether workers of this node may read the row: the main copy, or a replica's view.
+    #[must_use]
+    #[inline]
+    pub const fn readable(self) -> bool {
+        matches!(self, Self::Live | Self::Shared | Self::Replica)
     }
 }
 

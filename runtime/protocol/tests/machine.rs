@@ -292,8 +292,9 @@ fn record() -> impl Strategy<Value = Vec<u8>> {
                 }
                 Kind::Acquire => {
                     let (requester, held) = (rank, None);
-                    let (uses, span, writes) = (1, 1, true);
-                    let acquire = Acquire { key, epoch, slot, requester, uses, span, writes, held };
+                    let (uses, span, writes, force) = (1, 1, true, length % 2 == 0);
+                    let acquire =
+                        Acquire { key, epoch, slot, requester, uses, span, writes, force, held };
                     writer.acquire(&acquire);
                 }
                 Kind::GrantShare | Kind::GrantMove => {

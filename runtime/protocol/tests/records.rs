@@ -25,8 +25,8 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 
 fn acquire() -> impl Strategy<Value = Acquire> {
     let held = proptest::option::of((epoch(), any::<u64>()));
-    (any::<u64>(), epoch(), any::<u32>(), rank(), any::<(u8, u8, bool)>(), held).prop_map(
-        |(key, epoch, slot, requester, (uses, span, writes), held)| Acquire {
+    (any::<u64>(), epoch(), any::<u32>(), rank(), any::<(u8, u8, bool, bool)>(), held).prop_map(
+        |(key, epoch, slot, requester, (uses, span, writes, force), held)| Acquire {
             key: Key(key),
             epoch,
             slot: SlotId(slot),
@@ -34,6 +34,7 @@ fn acquire() -> impl Strategy<Value = Acquire> {
             uses,
             span,
             writes,
+            force,
             held,
         },
     )
@@ -74,13 +75,19 @@ fn walk(record: &Record<'_>) -> usize {
             .sum(),
         Record::Refuse(items) => items.iter().count(),
         Record::Location(items) => items.iter().count(),
-        Record::Where(items) | Record::SnapshotRead(items) => items.iter().count(),
+        Record::Where(items) | Record::SnapshotRead(items) | Record::Offer(items) => {
+            items.iter().count()
+        }
         Record::Whereabouts(items) => items.iter().count(),
         Record::SnapshotRows(items) => items.iter().map(|item| item.row.len()).sum(),
         Record::Reduce(items) => items.iter().count(),
         Record::Table(table) => table.definition.len() + table.name.len(),
         Record::Stop(stop) => stop.reason.len(),
-        Record::Chunk(_) | Record::Barrier(_) | Record::Clock(_) => 0,
+        Record::Chunk(_)
+        | Record::Barrier(_)
+        | Record::Clock(_)
+        | Record::Arm(_)
+        | Record::Notice(_) => 0,
     }
 }
 
@@ -259,6 +266,11 @@ proptest! {
 
         let mut writer = Writer::new(&mut buffer, Kind::Clock, TableId(0), 0);
         prop_assert!(writer.clock(Clock(u64::from(round))));
+        let mut spare = [0; 64];
+        let mut arm = Writer::new(&mut spare, Kind::Arm, TableId(0), 0);
+        prop_assert!(arm.board_sequence(u64::from(round)));
+        let Record::Arm(seen) = Record::decode(arm.finish()).unwrap() else { panic!() };
+        prop_assert_eq!(seen.0, u64::from(round));
         let Record::Clock(clock) = Record::decode(writer.finish()).unwrap() else { panic!() };
         prop_assert_eq!(clock.flushed, Clock(u64::from(round)));
 

@@ -26,6 +26,10 @@ pub struct Report {
     /// CPU seconds by role: `workers` (with the engine steps that they run while they wait), `engine` (its own threads),
     /// `processes` (all of them, with what is not Sterna's).
     pub cpu_seconds: BTreeMap<String, f64>,
+    /// What the manager did with rows: `moved` to another node, `shared` (replicas set up), `refreshed` (replicas read anew), `offered` to
+    /// the last node that wanted them, requests `refused`, and `dropped` for want of memory.
+    #[serde(default)]
+    pub management: BTreeMap<String, u64>,
 }
 
 /// One entry for each way to a row.
@@ -87,6 +91,7 @@ impl Report {
             operations,
             bytes: BTreeMap::new(),
             cpu_seconds: BTreeMap::new(),
+            management: BTreeMap::new(),
         }
     }
 
@@ -154,6 +159,10 @@ impl fmt::Display for Report {
         write!(f, "local {:.2} % of accesses", 100.0 * self.local_share())?;
         for (role, seconds) in &self.cpu_seconds {
             write!(f, ", CPU of {role} {seconds:.1} s")?;
+        }
+        for (index, (what, count)) in self.management.iter().filter(|(_, n)| **n > 0).enumerate() {
+            let separator = if index == 0 { "\nrows:" } else { "," };
+            write!(f, "{separator} {what} {count}")?;
         }
         for (index, (purpose, &bytes)) in self.bytes.iter().enumerate() {
             let separator = if index == 0 { "\nbytes:" } else { "," };

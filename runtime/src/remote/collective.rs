@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use sterna_protocol::record::{Arena, Kind, REDUCE_MAX, Reduce, ReduceStep};
 use sterna_protocol::{Rank, TableId};
-use sterna_rdma::{RegionId, RegionToken};
+use sterna_rdma::RegionToken;
 
 use super::{PeerChunks, Remote};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::table::Table;
 
 /// How long to sleep before looking again; whatever arrives ends the sleep.
@@ -131,6 +132,20 @@ impl Remote {
         }
     }
 
+    /// The workers' meeting: sums, and lets no replica be used afterwards whose base was read before. All updates have been
+    /// acknowledged when it begins.
+    pub(crate) fn meet(&self, values: &mut [f64]) -> Result<()> {
+        self.all_reduce(Callers::Workers, values)?;
+        // Replicas may come while nodes wait for each other, so whether there are any is not asked.
+        if self.policy != Policy::Classic {
+            // All changes are on the boards before anybody looks.
+            self.fold_board(&mut self.engine());
+            self.all_reduce(Callers::Workers, &mut [])?;
+            self.refresh_all()?;
+        }
+        Ok(())
+    }
+
     /// Waits until the links have taken all control records.
     fn deliver(&self, deadline: Duration) -> Result<()> {
         loop {
@@ -146,8 +161,8 @@ impl Remote {
     pub(crate) fn exchange_chunks(
         &self,
         spec: (TableId, &str, &str),
-        tokens: &[RegionToken],
-        expected: &[usize],
+        tokens: &[(Arena, Vec<RegionToken>)],
+        expected: &[([usize; 2], [usize; 2])],
     ) -> Result<PeerChunks> {
         let (table, name, definition) = spec;
         let here = self.fabric.rank();
@@ -159,10 +174,12 @@ impl Remote {
                 engine.tell(peer, Kind::Table, table, 0, |writer| {
                     writer.table(name, definition.as_bytes());
                 });
-                for (index, token) in (0_u32..).zip(tokens) {
-                    engine.tell(peer, Kind::Chunk, table, 0, |writer| {
-                        writer.chunk(Arena::Rows, index, token);
-                    });
+                for &(arena, ref tokens) in tokens {
+                    for (index, token) in (0_u32..).zip(tokens) {
+                        engine.tell(peer, Kind::Chunk, table, 0, |writer| {
+                            writer.chunk(arena, index, token);
+                        });
+                    }
                 }
             }
         }
@@ -185,15 +202,11 @@ impl Remote {
             }
             fault = self.await_peers("creating a table", &missing, deadline).err();
         }
-        let mut engine = self.engine();
-        let mut chunks = vec![Vec::new(); self.fabric.size()];
-        for &peer in &peers {
-            chunks[peer.index()] = (0_u32..)
-                .take(expected[peer.index()])
-                .map(|index| engine.chunks.remove(&(table, peer, index)).expect("none is missing"))
-                .collect::<Vec<RegionId>>();
-        }
-        Ok(PeerChunks(chunks))
+        let chunks = PeerChunks::new(expected.iter().map(|&(_, most)| most));
+        self.engine().chunks.retain(|&(of, peer, arena, index), &mut region| {
+            of != table || !chunks.learn(peer, arena, index as usize, region)
+        });
+        Ok(chunks)
     }
 
     /// Peers that have not told all yet; an error if one makes another table.
@@ -201,7 +214,7 @@ impl Remote {
         &self,
         (table, name, definition): (TableId, &str, &str),
         peers: &[Rank],
-        expected: &[usize],
+        expected: &[([usize; 2], [usize; 2])],
     ) -> Result<Vec<Rank>> {
         let engine = self.engine();
         let mut missing = Vec::new();
@@ -216,9 +229,13 @@ impl Remote {
                     return Err(Error::Table { table: name.to_owned(), reason });
                 }
                 Some(_) => {
-                    let told = |index: u32| engine.chunks.contains_key(&(table, peer, index));
-                    let all = (0_u32..).take(expected[peer.index()]).all(told);
-                    if !all {
+                    let told = |arena: Arena, count: usize| {
+                        (0_u32..)
+                            .take(count)
+                            .all(|index| engine.chunks.contains_key(&(table, peer, arena, index)))
+                    };
+                    let (start, _) = expected[peer.index()];
+                    if !told(Arena::Rows, start[0]) || !told(Arena::Directory, start[1]) {
                         missing.push(peer);
                     }
                 }
@@ -229,7 +246,9 @@ impl Remote {
 
     /// Makes a table known to the engine.
     pub(crate) fn add_table(&self, table: Table) {
-        self.engine().tables.push(table);
+        let mut engine = self.engine();
+        engine.announced.push(table.0.rows.arena().chunks());
+        engine.tables.push(table);
     }
 
     fn await_peers(&self, what: &str, missing: &[Rank], deadline: Duration) -> Result<()> {

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use sterna_protocol::machine::{Handled, Machine};
 use sterna_protocol::outbox::Staging;
-use sterna_protocol::owned::Classic;
-use sterna_protocol::record::{Kind, Record, Writer};
+use sterna_protocol::owned::Policy;
+use sterna_protocol::record::{Arena, Kind, Record, Writer};
 use sterna_protocol::{Rank, TableId};
-use sterna_rdma::{Fabric, LostReason, RegionId, SendError, Sink};
-use sterna_store::EntryId;
+use sterna_rdma::{Fabric, LostReason, RegionId, RegionToken, SendError, Sink};
+use sterna_store::{Due, EntryId};
 
-use super::Remote;
 use super::collective::{Callers, Reduction};
-use super::storage::NodeStorage;
+use super::refresh::Refresher;
+use super::storage::{NewCopy, NodeStorage};
+use super::{Remote, chunks};
 use crate::error::Result;
 use crate::table::Table;
 
@@ -31,38 +32,61 @@ const SLEEP: Duration = Duration::from_millis(500);
 /// How long it sleeps when it could not send all that it owes.
 const SLEEP_OWING: Duration = Duration::from_millis(1);
 
+/// The least pause between two rounds of what replicas owe and are owed, in nanoseconds.
+pub(super) const PAUSE_NS: u64 = 100_000;
+
+/// A round is followed by a pause of so many times its duration: replicas take at most 5 % of a core.
+pub(super) const PAUSE_FACTOR: u64 = 20;
+
 /// Room for a control record.
 pub(super) const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
 /// What the engine's lock guards.
 pub(super) struct Engine {
-    pub(super) machine: Machine<EntryId, Classic>,
+    pub(super) machine: Machine<EntryId, Box<dyn Policy + Send>>,
     pub(super) tables: Vec<Table>,
+    /// Chunks of rows of each table that peers have been told of.
+    pub(super) announced: Vec<usize>,
     staging: Staging,
     scratch: Vec<f32>,
     taken: Vec<EntryId>,
-    /// Chunks of rows that peers have told of.
-    pub(super) chunks: HashMap<(TableId, Rank, u32), RegionId>,
+    pub(super) copies: Vec<NewCopy>,
+    pub(super) refresher: Refresher,
+    /// When the next round of updates and refreshes of replicas is due.
+    pub(super) round_ns: u64,
+    /// Chunks that peers have told of, of tables that are being made.
+    pub(super) chunks: HashMap<(TableId, Rank, Arena, u32), RegionId>,
     /// What peers have said that their tables are: name and definition.
     pub(super) definitions: HashMap<(TableId, Rank), (String, Vec<u8>)>,
     /// The sums under way, by who makes them.
     pub(super) reductions: [Reduction; Callers::ALL.len()],
     /// Control records that no link has taken yet, oldest first.
     pub(super) unsent: Vec<(Rank, Vec<u8>)>,
+    record: Vec<u8>,
 }
 
 impl Engine {
-    pub(super) fn new(rank: Rank, size: usize) -> Self {
+    pub(super) fn new(
+        rank: Rank,
+        size: usize,
+        policy: Box<dyn Policy + Send>,
+        refresher: Refresher,
+    ) -> Self {
         Self {
-            machine: Machine::new(rank, size, Classic),
+            machine: Machine::new(rank, size, policy),
             tables: Vec::new(),
+            announced: Vec::new(),
             staging: Staging::new(size),
             scratch: Vec::new(),
             taken: Vec::new(),
+            copies: Vec::new(),
+            refresher,
+            round_ns: 0,
             chunks: HashMap::new(),
             definitions: HashMap::new(),
             reductions: Callers::ALL.map(|callers| Reduction::new(callers, size)),
             unsent: Vec::new(),
+            record: vec![0; CONTROL_BYTES_MAX],
         }
     }
 
@@ -75,11 +99,49 @@ impl Engine {
         number: u32,
         body: impl FnOnce(&mut Writer<'_>),
     ) {
-        let mut buffer = vec![0; CONTROL_BYTES_MAX];
-        let mut writer = Writer::new(&mut buffer, kind, table, number);
+        let mut writer = Writer::new(&mut self.record, kind, table, number);
         body(&mut writer);
         let record = writer.finish().to_vec();
         self.unsent.push((to, record));
+    }
+
+    /// Tells all peers where this node's board is.
+    pub(super) fn tell_board(&mut self, token: RegionToken) {
+        for peer in self.machine.others() {
+            self.tell(peer, Kind::Chunk, TableId(0), 0, |writer| {
+                writer.chunk(Arena::Boards, 0, &token);
+            });
+        }
+    }
+
+    /// Tells all peers of chunks that tables have got since the last time.
+    fn tell_chunks(&mut self, fabric: &dyn Fabric) -> Result<()> {
+        for index in 0..self.tables.len() {
+            let table = self.tables[index].clone();
+            let arena = table.0.rows.arena();
+            while self.announced[index] < arena.chunks() {
+                let memory = arena.chunk(self.announced[index]).expect("a chunk of the arena");
+                let token = chunks::export(fabric, &memory)?;
+                let chunk = u32::try_from(self.announced[index]).expect("fewer than slots");
+                for peer in self.machine.others() {
+                    self.tell(peer, Kind::Chunk, table.id(), 0, |writer| {
+                        writer.chunk(Arena::Rows, chunk, &token);
+                    });
+                }
+                self.announced[index] += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The machine, with what it works on.
+    fn parts<'e>(
+        &'e mut self,
+        remote: &'e Remote,
+        round: bool,
+    ) -> (&'e mut Machine<EntryId, Box<dyn Policy + Send>>, &'e mut Staging, NodeStorage<'e>) {
+        let Self { machine, staging, tables, scratch, taken, copies, .. } = self;
+        (machine, staging, NodeStorage { remote, tables, scratch, taken, copies, round })
     }
 }
 
@@ -101,10 +163,8 @@ struct Inbox<'e> {
 
 impl Sink for Inbox<'_> {
     fn record(&mut self, from: Rank, record: &[u8]) {
-        let Engine { machine, staging, tables, scratch, taken, .. } = self.engine;
         let fabric = &*self.remote.fabric;
-        let here = fabric.rank();
-        let mut store = NodeStorage { here, tables, foreign: &self.remote.foreign, scratch, taken };
+        let (machine, staging, mut store) = self.engine.parts(self.remote, false);
         let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
         let control = match machine.handle(from, record, self.now_ns, &mut store, &mut outbox) {
             Ok(Handled::Done) => return,
@@ -117,11 +177,10 @@ impl Sink for Inbox<'_> {
     }
 
     fn peer_lost(&mut self, peer: Rank, reason: LostReason) {
-        let Engine { machine, staging, tables, scratch, taken, .. } = self.engine;
-        let here = self.remote.fabric.rank();
-        let mut store = NodeStorage { here, tables, foreign: &self.remote.foreign, scratch, taken };
+        let (machine, staging, mut store) = self.engine.parts(self.remote, false);
         machine.peer_lost(peer, &mut store);
         staging.forget(peer);
+        self.engine.refresher.peer_lost(peer);
         self.remote.note_lost(peer, reason);
     }
 }
@@ -133,8 +192,22 @@ impl Inbox<'_> {
             Record::Chunk(chunk) => {
                 let imported = self.remote.fabric.import(from, &chunk.token);
                 imported.map_err(|error| error.to_string())?;
-                let key = (chunk.table, from, chunk.index);
-                self.engine.chunks.insert(key, chunk.token.id);
+                let (arena, index, region) = (chunk.arena, chunk.index, chunk.token.id);
+                let table = self.engine.tables.get(usize::from(chunk.table.0));
+                match (arena, table) {
+                    (Arena::Boards, _) => self.engine.refresher.found_board(from, region),
+                    (_, Some(table)) => {
+                        if !table.0.peers.learn(from, arena, index as usize, region) {
+                            return Err(format!(
+                                "{from} has more chunks of `{}` than keys",
+                                table.name()
+                            ));
+                        }
+                    }
+                    (_, None) => {
+                        self.engine.chunks.insert((chunk.table, from, arena, index), region);
+                    }
+                }
             }
             Record::Table(table) => {
                 let said = (table.name.to_owned(), table.definition.to_vec());
@@ -145,7 +218,8 @@ impl Inbox<'_> {
                 self.engine.reductions[callers as usize].on_record(from, reduce)?;
             }
             Record::Stop(_) => self.remote.stop_heard(),
-            // Answers to questions that policy `classic` does not ask.
+            Record::Arm(seen) => self.engine.refresher.armed(from, seen.0),
+            Record::Notice(_) => self.engine.refresher.noticed(from),
             _ => {}
         }
         Ok(())
@@ -181,18 +255,30 @@ impl Remote {
         for (peer, fault) in expel {
             fabric.expel(peer, &fault);
         }
-        let Engine { machine, staging, tables, scratch, taken, .. } = engine;
-        let mut store =
-            NodeStorage { here: fabric.rank(), tables, foreign: &self.foreign, scratch, taken };
+        // Updates of replicas go when their round has come, or somebody waits for them.
+        let round = self.urgent.load(Ordering::SeqCst) > 0 || now_ns >= engine.round_ns;
+        let unwanted = std::mem::take(&mut *super::lock(&self.unwanted));
+        let (machine, staging, mut store) = engine.parts(self, round);
+        unwanted.into_iter().for_each(|row| machine.unwanted(row));
         let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
         if let Err(fault) = machine.settle(now_ns, &mut store, &mut outbox) {
             fabric.expel(fault.culprit(), &fault.to_string());
         }
+        let mut flushed = false;
         for peer in 0..fabric.size() {
             let peer = Rank::from_index(peer);
-            if self.foreign.dirty_len(peer) > 0 {
+            let late = round && self.foreign.dirty_len(peer, Due::Round) > 0;
+            if late || self.foreign.dirty_len(peer, Due::Now) > 0 {
                 done |= machine.flush_dirty(peer, now_ns, &mut store, &mut outbox) > 0;
+                flushed |= late;
             }
+        }
+        engine.tell_chunks(fabric)?;
+        self.round_trip_ns.store(engine.machine.round_trip_ns(), Ordering::Relaxed);
+        done |= self.refresh(engine, now_ns)?;
+        if flushed {
+            let spent = self.timing.now_ns().saturating_sub(now_ns);
+            engine.round_ns = now_ns + PAUSE_NS.max(PAUSE_FACTOR * spent);
         }
         Ok(done)
     }
@@ -231,6 +317,26 @@ impl Remote {
         super::lock(&self.engine)
     }
 
+    /// How long there is nothing to do but to wait for others.
+    fn sleep(&self, engine: &Engine) -> Duration {
+        let owing =
+            engine.machine.unsettled() || !engine.unsent.is_empty() || engine.staging.waiting() > 0;
+        let mut sleep = if owing { SLEEP_OWING } else { SLEEP };
+        let ranks = (0..self.fabric.size()).map(Rank::from_index);
+        let late = ranks.map(|peer| self.foreign.dirty_len(peer, Due::Round)).sum::<usize>() > 0;
+        if late {
+            sleep = sleep.min(self.until(engine.round_ns));
+        }
+        match engine.refresher.next_ns(self.timing.now_ns()) {
+            Some(next) => sleep.min(self.until(next)),
+            None => sleep,
+        }
+    }
+
+    fn until(&self, ns: u64) -> Duration {
+        Duration::from_nanos(ns.saturating_sub(self.timing.now_ns()).max(1_000))
+    }
+
     /// What the engine's thread does until the node ends.
     pub(crate) fn run_engine(self: Arc<Self>, may_spin: bool) {
         let mut last_work = Instant::now();
@@ -250,13 +356,7 @@ impl Remote {
                 std::hint::spin_loop();
                 continue;
             }
-            let owing = {
-                let engine = self.engine();
-                engine.machine.unsettled()
-                    || !engine.unsent.is_empty()
-                    || engine.staging.waiting() > 0
-            };
-            let sleep = if owing { SLEEP_OWING } else { SLEEP };
+            let sleep = self.sleep(&self.engine());
             if let Err(error) = self.fabric.park(sleep) {
                 self.meeting.break_up(error.into());
                 return;

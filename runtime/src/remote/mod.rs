@@ -4,46 +4,43 @@
 //! runs a bounded step itself. A step never waits; a caller that has to wait runs steps, or sleeps until somebody else's step has
 //! changed something.
 
+pub(crate) mod chunks;
 mod collective;
 mod engine;
 mod held;
 mod read;
-pub(crate) mod storage;
+mod refresh;
+mod storage;
+mod wish;
 mod write;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use sterna_protocol::Rank;
-use sterna_rdma::{Fabric, FabricError, LostReason, RegionId};
-use sterna_store::{Budget, ForeignTable};
+use sterna_protocol::ids::RowId;
+use sterna_rdma::{Fabric, FabricError, LostReason};
+use sterna_store::{Board, Budget, ForeignTable};
 
 use crate::config::{self, NodeConfig};
 use crate::error::{Error, Result};
 use crate::meeting::Meeting;
 use crate::pace::Timing;
-use crate::table::Table;
+use crate::policy::Policy;
 
 use engine::Engine;
 use held::Held;
+use refresh::Refresher;
 
+pub(crate) use chunks::PeerChunks;
 pub(crate) use collective::Callers;
 pub(crate) use read::{Reader, Request};
-pub(crate) use write::Unsettled;
+pub(crate) use write::{Taken, Unsettled};
 
-/// Keys of other homes that may have updates on their way at a time.
-const FOREIGN_KEYS_MAX: usize = 1 << 18;
-
-/// The regions in which peers keep the rows of one table, by rank, then chunk.
-#[derive(Debug, Default)]
-pub(crate) struct PeerChunks(Vec<Vec<RegionId>>);
-
-impl PeerChunks {
-    pub(crate) fn region(&self, home: Rank, chunk: usize) -> Option<RegionId> {
-        self.0.get(home.index())?.get(chunk).copied()
-    }
-}
+/// Keys of other homes that may be in use at a time: wanted, replicated, owned, or with updates on their way.
+const FOREIGN_KEYS_MAX: usize = 1 << 24;
 
 /// What a caller waits for, in words.
 pub(crate) struct Waiting {
@@ -56,6 +53,18 @@ pub(crate) struct Remote {
     pub(crate) fabric: Arc<dyn Fabric>,
     pub(crate) foreign: ForeignTable<Held>,
     pub(crate) budget: Arc<Budget>,
+    /// Memory for rows of other homes: what is in use and what may be, in bytes.
+    pool_bytes: AtomicUsize,
+    pool_bytes_max: usize,
+    pub(crate) board: Arc<Board>,
+    /// Callers that wait for updates to be acknowledged.
+    urgent: AtomicUsize,
+    round_trip_ns: AtomicU64,
+    /// Rows here whose intents have ended and that others have replicas of.
+    unwanted: Mutex<Vec<RowId>>,
+    pub(crate) policy: Policy,
+    /// Keys that the user has called hot.
+    hot: Arc<RwLock<HashSet<RowId>>>,
     pub(crate) wait_limit: Duration,
     meeting_limit: Duration,
     engine: Mutex<Engine>,
@@ -79,14 +88,35 @@ impl Remote {
         stop: Arc<AtomicBool>,
         config: &NodeConfig,
         timing: Timing,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let (rank, size) = (fabric.rank(), fabric.size());
-        Arc::new(Self {
+        let waker = Arc::clone(&fabric);
+        let memory = chunks::allocate(&*fabric, "board", Board::BYTES)?;
+        let hot = Arc::new(RwLock::new(HashSet::new()));
+        let known = Arc::clone(&hot);
+        let is_hot =
+            move |row: RowId| known.read().unwrap_or_else(PoisonError::into_inner).contains(&row);
+        let mut engine = Engine::new(
+            rank,
+            size,
+            config.policy.rule(is_hot),
+            Refresher::new(fabric.open_lane()?, size),
+        );
+        engine.tell_board(chunks::export(&*fabric, &memory)?);
+        Ok(Arc::new(Self {
             foreign: ForeignTable::new(FOREIGN_KEYS_MAX, size),
             budget: Budget::new(config.update_bytes_max),
+            pool_bytes: AtomicUsize::new(0),
+            pool_bytes_max: config.pool_bytes_max,
+            board: Arc::new(Board::new(memory, Box::new(move || waker.wake()))),
+            urgent: AtomicUsize::new(0),
+            round_trip_ns: AtomicU64::new(0),
+            unwanted: Mutex::default(),
+            policy: config.policy,
+            hot,
             wait_limit: config.wait_limit,
             meeting_limit: config.meeting_limit,
-            engine: Mutex::new(Engine::new(rank, size)),
+            engine: Mutex::new(engine),
             meeting,
             lost: RwLock::new(vec![None; size]),
             any_lost: AtomicBool::new(false),
@@ -97,7 +127,7 @@ impl Remote {
             progressed: Condvar::new(),
             timing,
             fabric,
-        })
+        }))
     }
 
     /// Runs an engine step if nobody else does, else sleeps for at most `pause` until somebody's step changed something.
@@ -172,11 +202,6 @@ impl Remote {
         }
     }
 
-    pub(crate) fn unknown_chunk(&self, home: Rank, table: &Table) -> Error {
-        let reason = format!("{home} has not told where its rows are");
-        Error::Table { table: table.name().to_owned(), reason }
-    }
-
     /// Spreads a request to stop with the next step.
     pub(crate) fn tell_stop(&self) {
         self.fabric.wake();
@@ -203,6 +228,20 @@ impl Remote {
     fn note_progress(&self) {
         *lock(&self.progress) += 1;
         self.progressed.notify_all();
+    }
+
+    /// What became of rows, in the order of the report.
+    pub(crate) fn managed(&self) -> [u64; 6] {
+        let engine = self.engine();
+        let counted = engine.machine.counters();
+        let refreshed = engine.refresher.refreshed;
+        let dropped = counted.acquires_dropped;
+        [counted.moved_here, counted.shared, refreshed, counted.offered, counted.refused, dropped]
+    }
+
+    /// How long a request and its answer take, smoothed, in nanoseconds.
+    pub(crate) fn round_trip_ns(&self) -> u64 {
+        self.round_trip_ns.load(Ordering::Relaxed)
     }
 
     /// Time since the node's start.

@@ -1,14 +1,19 @@
-//! Changes of rows of other homes: they go into the key's accumulator at this node, and the engine sends them.
+//! Changes of rows whose main copies are elsewhere: they go into the key's accumulator at this node, and the engine sends them.
+//!
+//! A replica is stepped at once, under its entry's lock, and the step is noted in the accumulator; of a key without one the
+//! accumulator is all there is. Whether the row is here is looked up again under that lock, because rows come and go under it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sterna_kernels::GradientsFull;
+use sterna_kernels::{GradientsFull, Update};
+use sterna_protocol::entry::{EntryState, ExchangeKind};
 use sterna_protocol::record::SetScope;
 use sterna_protocol::{Key, Rank};
-use sterna_store::{Change, EntryGuard, EntryId, ForeignKey};
+use sterna_store::{Change, EntryGuard, EntryId, ForeignKey, Patience, SlotError};
 
 use super::held::Held;
-use super::storage::ForeignRow;
+use super::storage::{ForeignRow, key_word};
 use super::{Remote, Waiting};
 use crate::error::Result;
 use crate::table::Table;
@@ -16,36 +21,76 @@ use crate::table::Table;
 /// How long to wait for the engine before looking again.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is in the accumulator, and in the replica.
+    Replica,
+    /// It is in the accumulator.
+    Remote,
+    /// The main copy is here: change that.
+    Here,
+}
+
+/// What became of an attempt.
+enum Tried {
+    Taken(Taken),
+    Later,
+}
+
 impl Remote {
-    /// Adds a change to the key's accumulator. Waits, running engine steps, where a limit is met.
-    pub(crate) fn push(&self, table: &Table, key: Key, change: Change, part: &[f32]) -> Result<()> {
-        let home = table.0.rows.placement().locate_known(key).home;
+    /// Changes a key whose row was not found here. Waits, running engine steps, where a limit is met.
+    pub(crate) fn push(
+        &self,
+        table: &Table,
+        key: Key,
+        change: Change,
+        part: &[f32],
+    ) -> Result<Taken> {
+        self.until_taken(table, key, "a push", |row| row.change(change, part))
+    }
+
+    /// The same with a composed update: a private copy's, whose row has left.
+    pub(crate) fn fold(&self, table: &Table, key: Key, update: &Update<'_>) -> Result<()> {
+        let fold = |row: &mut ForeignRow<'_>| match row.fold(update) {
+            Tried::Taken(Taken::Here) => {
+                let whole = |row| update.apply(row);
+                match table.0.rows.update(key, Patience::WORKER, whole) {
+                    Ok(_) => Tried::Taken(Taken::Here),
+                    Err(_) => Tried::Later,
+                }
+            }
+            tried => tried,
+        };
+        self.until_taken(table, key, "a push", fold).map(drop)
+    }
+
+    fn until_taken(
+        &self,
+        table: &Table,
+        key: Key,
+        what: &'static str,
+        mut attempt: impl FnMut(&mut ForeignRow<'_>) -> Tried,
+    ) -> Result<Taken> {
         let deadline = self.now() + self.wait_limit;
-        while !self.try_push(table, key, home, change, part) {
-            self.check_peer(home)?;
+        loop {
+            let mut rank = None;
+            if let Some(mut row) = self.row(table, key) {
+                if let Tried::Taken(taken) = attempt(&mut row) {
+                    return Ok(taken);
+                }
+                rank = Some(row.guard.control.control.owner());
+            }
+            rank.map_or(Ok(()), |rank| self.check_peer(rank))?;
             if self.now() >= deadline {
-                return Err(self.late(&Waiting { what: "a push", rank: Some(home) }));
+                return Err(self.late(&Waiting { what, rank }));
             }
             self.help(PAUSE)?;
         }
-        Ok(())
     }
 
-    fn try_push(&self, table: &Table, key: Key, home: Rank, change: Change, part: &[f32]) -> bool {
-        let Some(mut row) = self.row(table, key, home) else { return false };
-        let taken = match (row.accumulator(), change) {
-            (Err(_), _) => return false,
-            (Ok(mut update), Change::Step(lr)) => update.push_gradient(part, lr),
-            (Ok(mut update), Change::Add) => {
-                update.add_values(part);
-                Ok(())
-            }
-        };
-        row.list();
-        taken != Err(GradientsFull)
-    }
-
-    /// Begins to replace rows at their homes, those of the keys at these places of the user's call; gives what is to be waited for.
+    /// Begins to replace the rows of the keys at these places of the user's call that are not here; gives what is to be waited for,
+    /// and the places of those that have come here.
     pub(crate) fn begin_set(
         &self,
         table: &Table,
@@ -53,59 +98,30 @@ impl Remote {
         floats: usize,
         parts: &[f32],
         places: &[usize],
-    ) -> Result<Vec<Unsettled>> {
+    ) -> Result<(Vec<Unsettled>, Vec<usize>)> {
         let scope = if floats == table.dim() { SetScope::Values } else { SetScope::WholeRow };
-        let deadline = self.now() + self.wait_limit;
-        let mut staged = Vec::with_capacity(places.len());
+        let (mut staged, mut here) = (Vec::with_capacity(places.len()), Vec::new());
         for &index in places {
-            let key = keys[index];
-            let home = table.0.rows.placement().locate_known(key).home;
             let part = &parts[index * floats..(index + 1) * floats];
-            staged.push(loop {
-                if let Some(open) = self.stage(table, key, home, part, scope) {
-                    break open;
-                }
-                self.check_peer(home)?;
-                if self.now() >= deadline {
-                    return Err(self.late(&Waiting { what: "a set", rank: Some(home) }));
-                }
-                self.help(PAUSE)?;
-            });
+            let mut open = None;
+            let taken = self.until_taken(table, keys[index], "a set", |row| {
+                let tried = row.stage(part, scope);
+                open = unsettled(&row.guard);
+                tried
+            })?;
+            match (taken, open) {
+                (Taken::Here, _) => here.push(index),
+                (_, open) => staged.extend(open),
+            }
         }
         self.nudge()?;
-        Ok(staged)
+        Ok((staged, here))
     }
 
-    /// Stages new values; gives when they are in the main copy. `None`: try later.
-    fn stage(
-        &self,
-        table: &Table,
-        key: Key,
-        home: Rank,
-        part: &[f32],
-        scope: SetScope,
-    ) -> Option<Unsettled> {
-        let mut row = self.row(table, key, home)?;
-        if row.guard.control.staged.is_some() {
-            return None;
-        }
-        // What this node pushed before is overwritten.
-        if let Some(block) = row.guard.accumulator.take() {
-            row.table.pool.put(block);
-        }
-        row.guard.control.staged = Some((part.to_vec(), scope));
-        row.guard.control.control.want_set();
-        let open = u64::from(row.guard.control.control.exchange().is_some());
-        let target = row.guard.control.acked + open + 1;
-        let (place, key) = (row.guard.place(), row.guard.key());
-        row.list();
-        Some(Unsettled { place, key, target, owner: home })
-    }
-
-    fn row<'n>(&'n self, table: &'n Table, key: Key, home: Rank) -> Option<ForeignRow<'n>> {
+    pub(super) fn row<'n>(&'n self, table: &'n Table, key: Key) -> Option<ForeignRow<'n>> {
         let mut guard = self.foreign.entry(ForeignKey { table: table.id(), key }).ok()?;
-        guard.control.at_home(home);
-        Some(ForeignRow { table: &table.0, guard })
+        guard.control.start(|| key_word(&table.0, key));
+        Some(ForeignRow { table: &table.0, guard, remote: self, copies: None })
     }
 
     /// Waits until all that this node had in accumulators at the call is in the main copies.
@@ -132,6 +148,7 @@ impl Remote {
 
     /// Waits until all of it has been acknowledged.
     pub(crate) fn settle_all(&self, open: &[Unsettled], what: &'static str) -> Result<()> {
+        let _urgent = Urgent::new(self);
         let deadline = self.now() + self.wait_limit;
         for unsettled in open {
             while !self.is_settled(unsettled) {
@@ -143,6 +160,126 @@ impl Remote {
             }
         }
         Ok(())
+    }
+}
+
+/// While one of these lives, somebody waits for updates: those of replicas do not wait for their round.
+pub(crate) struct Urgent<'n>(&'n Remote);
+
+impl<'n> Urgent<'n> {
+    pub(crate) fn new(remote: &'n Remote) -> Self {
+        remote.urgent.fetch_add(1, Ordering::SeqCst);
+        Self(remote)
+    }
+}
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        self.0.urgent.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl ForeignRow<'_> {
+    /// Whether the main copy is here.
+    pub(super) fn is_here(&self) -> bool {
+        let key = self.guard.key().key;
+        let slot = self.table.rows.find_surely(key);
+        slot.is_some_and(|(_, slot)| {
+            let (found, meta) = slot.header();
+            found == key && meta.state().owns()
+        })
+    }
+
+    /// Does `work(row, update)` under a replica's writer bit; `None` if there is no replica.
+    fn step(&mut self, work: impl Fn(sterna_kernels::RowPtr, &mut Update<'_>)) -> Option<Tried> {
+        if self.guard.control.control.state() != EntryState::Replica {
+            return None;
+        }
+        let key = self.guard.key().key;
+        let (_, slot) = self.table.rows.find_surely(key)?;
+        let Ok(mut update) = self.accumulator() else { return Some(Tried::Later) };
+        match slot.lock_replica(key, Patience::WORKER) {
+            Ok(mut guard) => {
+                guard.edit(|row| work(row, &mut update));
+                guard.commit();
+            }
+            Err(SlotError::Busy | SlotError::Elsewhere) => return Some(Tried::Later),
+        }
+        self.list();
+        Some(Tried::Taken(Taken::Replica))
+    }
+
+    fn change(&mut self, change: Change, part: &[f32]) -> Tried {
+        if self.is_here() {
+            return Tried::Taken(Taken::Here);
+        }
+        let stepped = self.step(|row, update| match change {
+            Change::Step(lr) => update.step_row(row, part, lr),
+            Change::Add => update.add_row(row, part),
+        });
+        if let Some(tried) = stepped {
+            return tried;
+        }
+        self.guard.control.pass_copy();
+        let taken = match (self.accumulator(), change) {
+            (Err(_), _) => return Tried::Later,
+            (Ok(mut update), Change::Step(lr)) => update.push_gradient(part, lr),
+            (Ok(mut update), Change::Add) => {
+                update.add_values(part);
+                Ok(())
+            }
+        };
+        self.used();
+        self.list();
+        if taken == Err(GradientsFull) { Tried::Later } else { Tried::Taken(Taken::Remote) }
+    }
+
+    fn fold(&mut self, update: &Update<'_>) -> Tried {
+        if self.is_here() {
+            return Tried::Taken(Taken::Here);
+        }
+        let stepped = self.step(|row, noted| {
+            update.apply(row);
+            noted.put_after(update);
+        });
+        if let Some(tried) = stepped {
+            return tried;
+        }
+        self.guard.control.pass_copy();
+        let Ok(mut noted) = self.accumulator() else { return Tried::Later };
+        noted.put_after(update);
+        self.list();
+        Tried::Taken(Taken::Remote)
+    }
+
+    /// Stages new values.
+    fn stage(&mut self, part: &[f32], scope: SetScope) -> Tried {
+        if self.is_here() {
+            return Tried::Taken(Taken::Here);
+        }
+        if self.guard.control.staged.is_some() {
+            return Tried::Later;
+        }
+        // What this node pushed before is overwritten.
+        if let Some(block) = self.guard.accumulator.take() {
+            self.table.pool.put(block);
+        }
+        self.guard.control.staged = Some((part.to_vec(), scope));
+        self.guard.control.control.want_set();
+        self.forget_copy();
+        self.list();
+        Tried::Taken(Taken::Remote)
+    }
+
+    /// Counts an access from afar: after so many, an Acquire that was refused is repeated.
+    pub(crate) fn used(&mut self) {
+        let held = &mut self.guard.control;
+        if held.patience > 0 {
+            held.patience -= 1;
+            if held.patience == 0 && self.remote.wanted_by(self) {
+                self.guard.control.control.want_acquire();
+            }
+        }
     }
 }
 
@@ -164,7 +301,12 @@ fn pending(guard: &EntryGuard<'_, Held>) -> u64 {
 
 fn unsettled(guard: &EntryGuard<'_, Held>) -> Option<Unsettled> {
     let pending = pending(guard);
-    let target = guard.control.acked + pending;
+    let open = guard.control.control.exchange();
+    // The Ack of an exchange without updates counts as well, but not for these.
+    let empty = open.is_some_and(|open| {
+        matches!(open.kind, ExchangeKind::Flush | ExchangeKind::Release) && guard.flush.is_none()
+    });
+    let target = guard.control.acked + pending + u64::from(empty);
     let (place, key, owner) = (guard.place(), guard.key(), guard.control.control.owner());
     (pending > 0).then_some(Unsettled { place, key, target, owner })
 }

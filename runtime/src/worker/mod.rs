@@ -4,24 +4,27 @@
 //! the order of its keys.
 
 mod distinct;
+mod intent;
 mod ticket;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sterna_kernels::RowPtr;
 use sterna_kernels::Update;
 use sterna_protocol::{Clock, Key};
-use sterna_store::{Change, HotRows, Missed, Patience, SlotError};
+use sterna_store::{Change, Changed, HotRows, Missed, Patience, SlotError};
 
 use crate::error::{Error, Result};
 use crate::keys::as_keys;
 use crate::metrics::{Metrics, Operation, Reached, thread_cpu};
 use crate::node::NodeState;
-use crate::remote::{Callers, Reader, Request, Unsettled};
+use crate::remote::{Reader, Remote, Request, Taken, Unsettled};
 use crate::table::Table;
 
 use distinct::Distinct;
+use intent::Intents;
 pub use ticket::Ticket;
 
 /// How long a call comes back to rows that other writers keep busy. A writer is away for long if the system gave its core to others, and a
@@ -50,6 +53,7 @@ pub struct Worker {
     away: Vec<usize>,
     /// Streams of random numbers that were begun.
     streams: u64,
+    intents: Intents,
 }
 
 impl Worker {
@@ -59,7 +63,6 @@ impl Worker {
             None => None,
         };
         Ok(Self {
-            node,
             index,
             clock: Clock::default(),
             metrics: Metrics::new(),
@@ -72,6 +75,8 @@ impl Worker {
             reader,
             away: Vec::new(),
             streams: 0,
+            intents: Intents::new(node.act()),
+            node,
         })
     }
 
@@ -215,6 +220,38 @@ impl Worker {
         }
     }
 
+    /// Announces that this worker will use these keys from clock `clocks.start` on and before `clocks.end`. What becomes of it is the
+    /// policy's business: rows or replicas of them come here in time. Nothing is wrong with keys that are used without an intent, or
+    /// announced and not used; it only costs time. Intents may overlap; one whose clocks are over is ignored.
+    ///
+    /// # Errors
+    /// For keys that the table does not have, and if a peer is lost.
+    pub fn intent(&mut self, table: &Table, keys: &[u64], clocks: Range<u64>) -> Result<()> {
+        let keys = self.check(table, keys, 0, 0)?;
+        match &self.node.remote {
+            Some(remote) => self.intents.add(remote, table, keys, clocks, self.clock.0),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for the main copies of rows, whatever the policy would do (but for `classic`, under which rows stay). The ticket tells when
+    /// all requests have been answered; a row that other nodes have replicas of stays where it is.
+    ///
+    /// # Errors
+    /// As [`Worker::intent`].
+    pub fn localize(&mut self, table: &Table, keys: &[u64]) -> Result<Ticket> {
+        let keys = self.check(table, keys, 0, 0)?;
+        let Some(remote) = &self.node.remote else { return Ok(Ticket::done()) };
+        let mut asked = Vec::new();
+        for &key in keys {
+            if remote.localize(table, key)? {
+                asked.push(key);
+            }
+        }
+        remote.nudge()?;
+        Ok(Ticket::localize(table, asked))
+    }
+
     /// The learning rate of this worker's next pushes to `table`.
     pub fn set_learning_rate(&mut self, table: &Table, lr: f32) {
         let index = usize::from(table.id().0);
@@ -230,13 +267,18 @@ impl Worker {
         self.clock
     }
 
-    /// Ends a step: the clock goes one on, and others see what this worker pushed before.
+    /// Ends a step: the clock goes one on, others see what this worker pushed before, and intents begin and end.
     ///
     /// # Errors
-    /// [`Error::Busy`] if a row stays busy.
+    /// [`Error::Busy`] if a row stays busy; if a peer is lost.
     pub fn advance_clock(&mut self) -> Result<()> {
         self.clock.0 += 1;
-        self.fold()
+        self.fold()?;
+        if let Some(remote) = &self.node.remote {
+            self.intents.advance(remote, self.clock.0)?;
+            remote.nudge()?;
+        }
+        Ok(())
     }
 
     /// Waits until all that this worker pushed is in the main copies.
@@ -252,7 +294,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until all workers of the job have called it; all that they pushed before is then in the main copies.
+    /// Waits until all workers of the job have called it; all that they pushed before is then in the main copies, and in what
+    /// this node shows of them.
     ///
     /// # Errors
     /// If a peer or another worker is lost.
@@ -267,9 +310,7 @@ impl Worker {
     pub fn all_reduce_sum(&mut self, values: &mut [f64]) -> Result<()> {
         self.flush()?;
         let remote = self.node.remote.as_deref();
-        let meet_nodes = |sum: &mut [f64]| {
-            remote.map_or(Ok(()), |remote| remote.all_reduce(Callers::Workers, sum))
-        };
+        let meet_nodes = |sum: &mut [f64]| remote.map_or(Ok(()), |remote| remote.meet(sum));
         self.node.meeting.meet(values, meet_nodes)
     }
 
@@ -350,17 +391,15 @@ impl Worker {
     ) -> Result<Reached> {
         self.missed.clear();
         let (rows, missed) = (&table.0.rows, &mut self.missed);
-        let mut replica = 0;
-        match self.hot.get_mut(usize::from(table.id().0)) {
+        let mut away = Away::new(&self.node, table);
+        let replica = match self.hot.get_mut(usize::from(table.id().0)) {
             Some(Some((_, hot))) => {
-                let before = hot.counts().pulls;
-                let done = rows.pull_batch_hot(hot, keys, floats, out, missed, left_home);
-                replica = keys_between(before, hot.counts().pulls);
-                done
+                rows.pull_batch_hot(hot, keys, floats, out, missed, |key, it| away.send(key, it))
             }
             _ => rows.pull_batch(keys, floats, out, missed),
         }
         .expect("lengths were checked");
+        away.end()?;
         self.away.clear();
         self.away.extend(self.missed.iter().map(|missed| missed.index as usize));
         self.metrics.local_bytes += size_of_val(out) as u64;
@@ -419,28 +458,50 @@ impl Worker {
             if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
         self.missed.clear();
         let before = hot.counts().pushes;
-        rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, left_home)
-            .expect("lengths were checked");
-        let mut away = 0;
+        let mut left = Away::new(&self.node, table);
+        rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, |key, it| {
+            left.send(key, it);
+        })
+        .expect("lengths were checked");
+        let (mut remote, mut stepped) = (0, 0);
         for missed in &self.missed {
             let index = missed.index as usize;
             let (key, part) = (keys[index], &parts[index * dim..(index + 1) * dim]);
-            match (&self.node.remote, missed.why) {
-                (Some(remote), SlotError::Elsewhere) => {
-                    away += 1;
-                    remote.push(table, key, change, part)?;
+            let mut why = missed.why;
+            loop {
+                if let (Some(node), SlotError::Elsewhere) = (&self.node.remote, why) {
+                    match node.push(table, key, change, part)? {
+                        Taken::Remote => remote += 1,
+                        Taken::Replica => stepped += 1,
+                        Taken::Here => {
+                            why = SlotError::Busy;
+                            continue;
+                        }
+                    }
+                    break;
                 }
-                _ => again(table, key, missed.why, || {
-                    hot.push(rows.home_slot(key), key, change, part, left_home)
-                })?,
+                // Here, but busy; or it came here just now.
+                let pushed = again(table, key, why, || {
+                    let slot = rows.slot(key);
+                    let changed = hot.push(slot, key, change, part, |key, it| left.send(key, it));
+                    if changed? == Changed::Shared {
+                        rows.mark_changed(key);
+                    }
+                    Ok(())
+                })?;
+                match pushed {
+                    Ok(()) => break,
+                    Err(gone) => why = gone,
+                }
             }
         }
-        let replica = keys_between(before, hot.counts().pushes);
-        if let (Some(remote), 1..) = (&self.node.remote, away) {
-            remote.nudge()?;
+        left.end()?;
+        let replica = keys_between(before, hot.counts().pushes) + stepped;
+        if let (Some(node), 1..) = (&self.node.remote, remote + stepped) {
+            node.nudge()?;
         }
         self.metrics.local_bytes += size_of_val(parts) as u64;
-        let reached = Reached { local: keys.len() - replica - away, replica, remote: away };
+        let reached = Reached { local: keys.len() - replica - remote, replica, remote };
         self.metrics.finish(operation, reached, started);
         Ok(())
     }
@@ -497,21 +558,29 @@ impl Worker {
                 self.away.push(index);
                 continue;
             }
-            again(table, key, missed.why, || {
-                let done = table.0.rows.update(key, Patience::WORKER, |row| work(row, part(index)));
-                done.map(|_| ())
-            })?;
-        }
-        let mut open = Vec::new();
-        if let (Some(remote), [_, ..]) = (&self.node.remote, &*self.away) {
-            open = remote.begin_set(table, keys, floats, parts, &self.away)?;
-            if wait == Wait::Now {
-                remote.settle_all(&open, "a set")?;
-                open.clear();
+            let set = || overwrite_here(table, key, |row| work(row, part(index)));
+            if again(table, key, missed.why, set)?.is_err() {
+                self.away.push(index);
             }
         }
-        self.metrics.local_bytes += size_of_val(parts) as u64;
+        let mut open = Vec::new();
         let remote = self.away.len();
+        while let (Some(node), [_, ..]) = (&self.node.remote, &*self.away) {
+            let (staged, here) = node.begin_set(table, keys, floats, parts, &self.away)?;
+            open.extend(staged);
+            self.away.clear();
+            for index in here {
+                let set = || overwrite_here(table, keys[index], |row| work(row, part(index)));
+                if again(table, keys[index], SlotError::Busy, set)?.is_err() {
+                    self.away.push(index);
+                }
+            }
+        }
+        if let (Some(node), Wait::Now) = (&self.node.remote, wait) {
+            node.settle_all(&open, "a set")?;
+            open.clear();
+        }
+        self.metrics.local_bytes += size_of_val(parts) as u64;
         let reached = Reached { local: keys.len() - remote, replica: 0, remote };
         self.metrics.finish(Operation::Set, reached, started);
         Ok(open)
@@ -523,24 +592,34 @@ impl Worker {
             return Ok(());
         };
         let rows = &table.0.rows;
+        let mut away = Away::new(&self.node, table);
         for &key in keys {
             if hot.is_empty() {
                 break;
             }
-            again(table, key, SlotError::Busy, || {
-                hot.drop_key(rows.home_slot(key), key, Patience::WORKER, left_home)
+            let _ = again(table, key, SlotError::Busy, || {
+                let slot = rows.slot(key);
+                let left = |key, update: &Update<'_>| away.send(key, update);
+                if hot.drop_key(slot, key, Patience::WORKER, left)? == Changed::Shared {
+                    rows.mark_changed(key);
+                }
+                Ok(())
             })?;
         }
-        Ok(())
+        away.end()
     }
 
     /// Folds all private copies of this worker.
     fn fold(&mut self) -> Result<()> {
         for (table, hot) in self.hot.iter_mut().flatten() {
             let rows = &table.0.rows;
-            again(table, Key(0), SlotError::Busy, || {
-                hot.drop_all(|key| rows.home_slot(key), Patience::WORKER, left_home)
+            let mut away = Away::new(&self.node, table);
+            let _ = again(table, Key(0), SlotError::Busy, || {
+                let left = |key, update: &Update<'_>| away.send(key, update);
+                let shared = |key| rows.mark_changed(key);
+                hot.drop_all(|key| rows.slot(key), Patience::WORKER, left, shared)
             })?;
+            away.end()?;
         }
         Ok(())
     }
@@ -558,6 +637,9 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         let folded = self.fold();
+        if let Some(remote) = &self.node.remote {
+            self.intents.clear(remote);
+        }
         self.hand_over();
         if let Err(error) = folded {
             self.node.meeting.break_up(error);
@@ -588,23 +670,54 @@ fn keys_between(before: u64, after: u64) -> usize {
     usize::try_from(after - before).expect("at most the keys of a call")
 }
 
-/// What becomes of a fold whose row is not at home: under policy `classic` rows are always at home.
-fn left_home(key: Key, _: &Update<'_>) {
-    unreachable!("row {} left its home under policy classic", key.0);
+/// Takes the updates of private copies whose rows have left: they follow their rows.
+struct Away<'a> {
+    remote: Option<&'a Remote>,
+    table: &'a Table,
+    fault: Option<Error>,
 }
 
-/// Comes back to a row that another writer kept busy, many times and each with patience.
+impl<'a> Away<'a> {
+    fn new(node: &'a NodeState, table: &'a Table) -> Self {
+        Self { remote: node.remote.as_deref(), table, fault: None }
+    }
+
+    fn send(&mut self, key: Key, update: &Update<'_>) {
+        let sent = match self.remote {
+            Some(remote) => remote.fold(self.table, key, update),
+            None => Err(unavailable(self.table, key, SlotError::Elsewhere)),
+        };
+        if let Err(error) = sent {
+            self.fault.get_or_insert(error);
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        self.fault.map_or(Ok(()), Err)
+    }
+}
+
+/// Overwrites a main copy that is here.
+fn overwrite_here(table: &Table, key: Key, work: impl FnOnce(RowPtr)) -> Result<(), SlotError> {
+    table.0.rows.update(key, Patience::WORKER, work).map(drop)
+}
+
+/// Comes back to a row that another writer kept busy, many times and each with patience. The inner error says that the row is not
+/// here, where there are other nodes.
 fn again(
     table: &Table,
     key: Key,
     why: SlotError,
     mut work: impl FnMut() -> Result<(), SlotError>,
-) -> Result<()> {
+) -> Result<Result<(), SlotError>> {
     let (begun, [mut pause, longest]) = (Instant::now(), BUSY_PAUSES);
     let mut why = why;
-    while why == SlotError::Busy {
+    loop {
+        if why == SlotError::Elsewhere {
+            return Ok(Err(why));
+        }
         match work() {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(Ok(())),
             Err(error) => why = error,
         }
         if begun.elapsed() > BUSY_WAIT {

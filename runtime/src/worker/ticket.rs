@@ -26,6 +26,8 @@ enum Kind {
     Pull { table: Table, keys: usize, values: Vec<f32>, serial: Option<u32>, _handle: Arc<()> },
     /// Updates that the owners have not acknowledged.
     Write(Vec<Unsettled>),
+    /// Rows that were asked for.
+    Localize { table: Table, keys: Vec<Key> },
 }
 
 impl Worker {
@@ -83,13 +85,20 @@ impl Worker {
 
     fn written(&self, table: &Table, keys: &[u64]) -> Ticket {
         let Some(remote) = &self.node.remote else { return Ticket(Kind::Done) };
-        let keys = keys.iter().map(|&key| Key(key));
-        let away = keys.filter(|&key| table.0.rows.home_slot(key).is_none());
-        Ticket(Kind::Write(away.filter_map(|key| remote.unsettled(table, key)).collect()))
+        let open = keys.iter().filter_map(|&key| remote.unsettled(table, Key(key)));
+        Ticket(Kind::Write(open.collect()))
     }
 }
 
 impl Ticket {
+    pub(super) fn done() -> Self {
+        Self(Kind::Done)
+    }
+
+    pub(super) fn localize(table: &Table, keys: Vec<Key>) -> Self {
+        Self(Kind::Localize { table: table.clone(), keys })
+    }
+
     /// Whether [`Ticket::wait`] would return at once.
     ///
     /// # Errors
@@ -104,6 +113,10 @@ impl Ticket {
             Kind::Write(open) => {
                 remote.nudge()?;
                 Ok(open.iter().all(|unsettled| remote.is_settled(unsettled)))
+            }
+            Kind::Localize { table, keys } => {
+                remote.nudge()?;
+                Ok(keys.iter().all(|&key| remote.is_localized(table, key)))
             }
         }
     }
@@ -145,6 +158,10 @@ impl Ticket {
             }
             Kind::Write(open) => match &worker.node.remote {
                 Some(remote) => remote.settle_all(&open, "an update"),
+                None => Ok(()),
+            },
+            Kind::Localize { table, keys } => match &worker.node.remote {
+                Some(remote) => remote.settle_localized(&table, &keys),
                 None => Ok(()),
             },
         }

@@ -137,7 +137,9 @@ fn wide(name: &str, keys: u64, dim: usize, touched: u64, time: Duration) {
     let mut bare_pull =
         bare(&table, dim, ahead, |at, row| row.copy_out(&mut out_bare[at * dim..][..dim]));
     let mut bare_push = bare(&table, dim, ahead, |at, row| row.add(&grads[at * dim..][..dim]));
-    let mut pull = |keys: &[Key]| table.pull_batch(keys, dim, &mut out, &mut missed).unwrap();
+    let mut pull = |keys: &[Key]| {
+        black_box(table.pull_batch(keys, dim, &mut out, &mut missed).unwrap());
+    };
     let mut missed = Vec::new();
     let mut push = |keys: &[Key]| {
         table.push_batch(keys, Patience::WORKER, &mut missed, |at, row| {
@@ -215,7 +217,8 @@ fn hot_rate(
                         pushes += CALL - missed.len();
                     }
                 }
-                let _ = hot.drop_all(|key| table.home_slot(key), Patience::WORKER, |_, _| ());
+                let _ =
+                    hot.drop_all(|key| table.home_slot(key), Patience::WORKER, |_, _| (), |_| ());
                 *total.lock().unwrap() += pushes as f64 / (cpu_seconds() - start) / 1e6;
             });
         }

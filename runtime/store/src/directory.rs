@@ -2,14 +2,7 @@
 //!
 //! Word `i` tells where the key of home slot `i` lives. Only the home's engine writes it, and only
 //! with newer epochs; workers and peers read. Beside it, private and only there once somebody needs
-//! it, stands a side word per home slot:
-//!
-//! ```text
-//!  63           48 47                 24 23                  0
-//! +---------------+---------------------+---------------------+
-//! | references    | holders and board   | dirty link          |
-//! +---------------+---------------------+---------------------+
-//! ```
+//! it, stands a counter per home slot: how many intents of this node's workers name its key now.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -19,7 +12,7 @@ use sterna_protocol::{DirectoryWord, SlotId};
 use crate::chunks::{ChunkError, ChunkList};
 use crate::memory::{ChunkMemory, word};
 use crate::shape::chunk_bytes_for;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a directory word.
 const WORD_BYTES: usize = 8;
@@ -29,7 +22,7 @@ pub struct Directory {
     slots: u32,
     words_per_chunk_shift: u32,
     chunks: ChunkList,
-    side: OnceLock<Box<[AtomicU64]>>,
+    references: OnceLock<Box<[AtomicU32]>>,
 }
 
 impl Directory {
@@ -37,15 +30,21 @@ impl Directory {
     /// a power of two, or smaller ones that waste less; it is usable once [`Directory::chunks_needed`] chunks are there.
     #[must_use]
     pub fn new(slots: u32, chunk_bytes_max: usize) -> Self {
-        let wanted = chunk_bytes_for(slots.max(8), WORD_BYTES) / WORD_BYTES;
-        let words = wanted.min((chunk_bytes_max / WORD_BYTES).max(8).next_power_of_two());
-        let chunks = (slots as usize).div_ceil(words);
+        let shift = Self::chunk_shift(slots, chunk_bytes_max);
+        let chunks = (slots as usize).div_ceil(1 << shift);
         Self {
             slots,
-            words_per_chunk_shift: words.trailing_zeros(),
-            chunks: ChunkList::new(words * WORD_BYTES, chunks),
-            side: OnceLock::new(),
+            words_per_chunk_shift: shift,
+            chunks: ChunkList::new(WORD_BYTES << shift, chunks),
+            references: OnceLock::new(),
         }
+    }
+
+    /// The logarithm of how many words a chunk has.
+    fn chunk_shift(slots: u32, chunk_bytes_max: usize) -> u32 {
+        let wanted = chunk_bytes_for(slots.max(8), WORD_BYTES) / WORD_BYTES;
+        let words = wanted.min((chunk_bytes_max / WORD_BYTES).max(8).next_power_of_two());
+        words.trailing_zeros()
     }
 
     /// How many home slots it covers.
@@ -74,12 +73,28 @@ impl Directory {
         self.chunks.publish(memory)
     }
 
-    /// Where the word of a home slot lies: chunk and offset in bytes, the same at every node.
+    /// Where the word of a home slot lies: chunk and offset in bytes.
     #[must_use]
     pub fn place(&self, slot: SlotId) -> (usize, usize) {
-        let index = slot.0 as usize;
-        let in_chunk = (1 << self.words_per_chunk_shift) - 1;
-        (index >> self.words_per_chunk_shift, (index & in_chunk) * WORD_BYTES)
+        place(self.words_per_chunk_shift, slot)
+    }
+
+    /// The same in the directory of a home with so many slots.
+    #[must_use]
+    pub fn place_in(slots: u32, chunk_bytes_max: usize, slot: SlotId) -> (usize, usize) {
+        place(Self::chunk_shift(slots, chunk_bytes_max), slot)
+    }
+
+    /// How many chunks the directory of a home with so many slots takes.
+    #[must_use]
+    pub fn chunks_for(slots: u32, chunk_bytes_max: usize) -> usize {
+        (slots as usize).div_ceil(1 << Self::chunk_shift(slots, chunk_bytes_max))
+    }
+
+    /// The memory of a chunk.
+    #[must_use]
+    pub fn chunk(&self, chunk: usize) -> Option<ChunkMemory> {
+        self.chunks.memory(chunk)
     }
 
     /// Where the key of this home slot lives, or nothing if there is no such slot.
@@ -112,11 +127,18 @@ impl Directory {
         taken
     }
 
-    /// The private side word of a home slot; the first call allocates all of them.
+    /// How many intents name the key of a home slot; the first call allocates all counters.
     #[must_use]
-    pub fn side_word(&self, slot: SlotId) -> Option<&AtomicU64> {
-        let words = self.side.get_or_init(|| (0..self.slots).map(|_| AtomicU64::new(0)).collect());
-        words.get(slot.0 as usize)
+    pub fn references(&self, slot: SlotId) -> Option<&AtomicU32> {
+        let made = || (0..self.slots).map(|_| AtomicU32::new(0)).collect();
+        self.references.get_or_init(made).get(slot.0 as usize)
+    }
+
+    /// Whether an intent names the key of a home slot.
+    #[must_use]
+    pub fn wanted(&self, slot: SlotId) -> bool {
+        let counters = self.references.get().and_then(|counters| counters.get(slot.0 as usize));
+        counters.is_some_and(|count| count.load(Ordering::Relaxed) > 0)
     }
 
     #[inline]
@@ -129,6 +151,11 @@ impl Directory {
         // SAFETY: the offset is inside the chunk, which the list keeps; all access is atomic.
         Some(unsafe { word(base, offset) })
     }
+}
+
+fn place(shift: u32, slot: SlotId) -> (usize, usize) {
+    let index = slot.0 as usize;
+    (index >> shift, (index & ((1 << shift) - 1)) * WORD_BYTES)
 }
 
 impl fmt::Debug for Directory {
@@ -176,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn side_words_start_at_zero() {
+    fn references_start_at_zero() {
         let directory = Directory::new(3, 4096);
-        directory.side_word(SlotId(2)).unwrap().store(7, Ordering::Relaxed);
-        assert_eq!(directory.side_word(SlotId(1)).unwrap().load(Ordering::Relaxed), 0);
-        assert_eq!(directory.side_word(SlotId(2)).unwrap().load(Ordering::Relaxed), 7);
-        assert!(directory.side_word(SlotId(3)).is_none());
+        assert!(!directory.wanted(SlotId(2)));
+        directory.references(SlotId(2)).unwrap().store(7, Ordering::Relaxed);
+        assert!(!directory.wanted(SlotId(1)) && directory.wanted(SlotId(2)));
+        assert!(directory.references(SlotId(3)).is_none() && !directory.wanted(SlotId(3)));
     }
 }

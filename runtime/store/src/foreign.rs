@@ -7,7 +7,8 @@
 //! greater than any that its evicted entries had, so a READ begun for the earlier entry cannot count
 //! for the later (rule K2).
 //!
-//! Keys with something to flush are listed once per owner, in the order in which they got dirty.
+//! Keys with something to flush are listed per owner and by when that is due, once each, in the order
+//! in which they got dirty.
 
 mod index;
 mod shard;
@@ -22,6 +23,7 @@ use sterna_protocol::{Key, Rank, TableId};
 
 use crate::pool::{Block, Full};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
+pub(crate) use index::Index;
 use shard::{Cell, CellGuard, Shard};
 
 /// Parts of the table that do not know of each other; a power of two.
@@ -63,15 +65,28 @@ pub struct Entry<C> {
     /// Updates on their way to the owner; none if no flush is open.
     pub flush: Option<Block>,
     id: ForeignKey,
-    dirty: bool,
+    /// Whether it is on the list of each kind ([`Due`]).
+    dirty: [bool; 2],
     /// Set at each use, cleared by the eviction that spares the entry once for it.
     used: bool,
 }
 
 impl<C: Control> Entry<C> {
     fn pinned(&self) -> bool {
-        self.dirty || self.accumulator.is_some() || self.flush.is_some() || self.control.pinned()
+        self.dirty.contains(&true)
+            || self.accumulator.is_some()
+            || self.flush.is_some()
+            || self.control.pinned()
     }
+}
+
+/// When what an entry has for its owner is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// At once.
+    Now = 0,
+    /// With the node's next round, or when somebody waits for it.
+    Round = 1,
 }
 
 /// How often what happened, and how much there is.
@@ -110,7 +125,7 @@ impl<C: Control> ForeignTable<C> {
         let list = || DirtyList { len: AtomicUsize::new(0), entries: Mutex::default() };
         Self {
             shards: (0..SHARDS).map(|_| Shard::new(each)).collect(),
-            dirty: (0..size).map(|_| list()).collect(),
+            dirty: (0..2 * size).map(|_| list()).collect(),
             limit: each * SHARDS,
             refused: AtomicU64::new(0),
         }
@@ -153,8 +168,8 @@ impl<C: Control> ForeignTable<C> {
     ///
     /// # Panics
     /// If the job has no such node.
-    pub fn take_dirty(&self, owner: Rank, most: usize, out: &mut Vec<EntryId>) {
-        let list = &self.dirty[owner.index()];
+    pub fn take_dirty(&self, owner: Rank, due: Due, most: usize, out: &mut Vec<EntryId>) {
+        let list = self.list(owner, due);
         if list.len.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -169,8 +184,12 @@ impl<C: Control> ForeignTable<C> {
     /// # Panics
     /// If the job has no such node.
     #[must_use]
-    pub fn dirty_len(&self, owner: Rank) -> usize {
-        self.dirty[owner.index()].len.load(Ordering::Relaxed)
+    pub fn dirty_len(&self, owner: Rank, due: Due) -> usize {
+        self.list(owner, due).len.load(Ordering::Relaxed)
+    }
+
+    fn list(&self, owner: Rank, due: Due) -> &DirtyList {
+        &self.dirty[2 * owner.index() + due as usize]
     }
 
     /// The places of all entries that exist now, for walks over the table (`at` tells whether a place
@@ -225,16 +244,15 @@ impl<C: Control> EntryGuard<'_, C> {
         Cell::used(&self.guard).id
     }
 
-    /// Lists the entry for an owner, unless it is listed already.
+    /// Lists the entry for an owner, unless it is on a list of that kind already.
     ///
     /// # Panics
     /// If the job has no such node.
-    pub fn mark_dirty(&mut self, owner: Rank) {
-        let list = &self.table.dirty[owner.index()];
+    pub fn mark_dirty(&mut self, owner: Rank, due: Due) {
+        let list = self.table.list(owner, due);
         let id = self.id;
         let entry = Cell::used_mut(&mut self.guard);
-        if !entry.dirty {
-            entry.dirty = true;
+        if !std::mem::replace(&mut entry.dirty[due as usize], true) {
             let mut entries = list.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries.push_back(id);
             list.len.store(entries.len(), Ordering::Relaxed);
@@ -242,14 +260,14 @@ impl<C: Control> EntryGuard<'_, C> {
     }
 
     /// Clears the mark of an entry that was taken from its list; the next push lists it again.
-    pub fn clear_dirty(&mut self) {
-        Cell::used_mut(&mut self.guard).dirty = false;
+    pub fn clear_dirty(&mut self, due: Due) {
+        Cell::used_mut(&mut self.guard).dirty[due as usize] = false;
     }
 
     /// Whether the entry is listed, or was taken from its list and not cleared.
     #[must_use]
     pub fn dirty(&self) -> bool {
-        Cell::used(&self.guard).dirty
+        Cell::used(&self.guard).dirty.contains(&true)
     }
 }
 

@@ -14,7 +14,7 @@
 use sterna_kernels::RowPtr;
 use sterna_kernels::optimizer::RowShape;
 use sterna_kernels::update::Update;
-use sterna_protocol::{Key, MetaWord};
+use sterna_protocol::{Key, MetaWord, SlotState};
 
 use crate::pool::Block;
 use crate::slot::{Patience, Slot, SlotError, SlotGuard};
@@ -47,6 +47,21 @@ impl Change {
             Self::Step(lr) => shape.step(row, floats, lr),
             Self::Add => row.part(0, floats.len()).add(floats),
         }
+    }
+}
+
+/// What a change has touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing that other nodes have to be told of.
+    Private,
+    /// A main copy that other nodes have replicas of: the caller tells the board.
+    Shared,
+}
+
+impl Changed {
+    fn of(now: MetaWord) -> Self {
+        if now.state() == SlotState::Shared { Self::Shared } else { Self::Private }
     }
 }
 
@@ -184,15 +199,17 @@ impl HotRows {
         change: Change,
         floats: &[f32],
         away: impl FnMut(Key, &Update<'_>),
-    ) -> Result<(), SlotError> {
+    ) -> Result<Changed, SlotError> {
         let Some(at) = self.replica_of(key) else {
             return self.push_slot(slot, key, change, floats);
         };
-        if self.push_private(at, change, floats) >= PUSHES_MAX {
-            // A busy slot is no trouble: the next push tries again.
-            let _ = self.fold(at, slot, Patience::NONE, false, away);
+        if self.push_private(at, change, floats) >= PUSHES_MAX
+            && let Ok(changed) = self.fold(at, slot, Patience::NONE, false, away)
+        {
+            return Ok(changed);
         }
-        Ok(())
+        // A busy slot is no trouble: the next push tries again.
+        Ok(Changed::Private)
     }
 
     /// Changes a private copy and gives how many pushes its update holds.
@@ -218,14 +235,15 @@ impl HotRows {
         key: Key,
         patience: Patience,
         away: impl FnMut(Key, &Update<'_>),
-    ) -> Result<(), SlotError> {
+    ) -> Result<Changed, SlotError> {
         match self.replica_of(key) {
             Some(at) => self.fold(at, slot, patience, true, away),
-            None => Ok(()),
+            None => Ok(Changed::Private),
         }
     }
 
-    /// Folds and gives up all private copies; `slot_of` finds their slots.
+    /// Folds and gives up all private copies; `slot_of` finds their slots, `shared` is told of keys that
+    /// other nodes have replicas of.
     ///
     /// # Errors
     /// [`SlotError::Busy`] if some slot could not be had in time; its copy is still there, so the
@@ -235,6 +253,7 @@ impl HotRows {
         slot_of: impl Fn(Key) -> Option<Slot<'a>>,
         patience: Patience,
         mut away: impl FnMut(Key, &Update<'_>),
+        mut shared: impl FnMut(Key),
     ) -> Result<(), SlotError> {
         let keys = self.replicas.iter().map(|replica| self.watches[usize::from(replica.at)].key);
         for slot in keys.filter_map(|key| slot_of(Key(key))) {
@@ -243,8 +262,11 @@ impl HotRows {
         let mut result = Ok(());
         for at in (0..self.replicas.len()).rev() {
             let key = Key(self.watches[usize::from(self.replicas[at].at)].key);
-            let folded = self.fold(at, slot_of(key), patience, true, &mut away);
-            result = result.and(folded);
+            match self.fold(at, slot_of(key), patience, true, &mut away) {
+                Ok(Changed::Shared) => shared(key),
+                Ok(Changed::Private) => {}
+                Err(busy) => result = Err(busy),
+            }
         }
         result
     }
@@ -264,7 +286,7 @@ impl HotRows {
         key: Key,
         change: Change,
         floats: &[f32],
-    ) -> Result<(), SlotError> {
+    ) -> Result<Changed, SlotError> {
         let watch = &mut self.watches[place(key)];
         let mut guard = slot.ok_or(SlotError::Elsewhere)?.lock(key, Patience::WORKER)?;
         guard.edit(|row| change.apply(&self.shape, row, floats));
@@ -274,8 +296,7 @@ impl HotRows {
         } else if watch.replica == NO_REPLICA {
             (watch.key, watch.version) = (key.0, after);
         }
-        guard.commit();
-        Ok(())
+        Ok(Changed::of(guard.commit()))
     }
 
     /// Starts a private copy of the row under the guard, as it will be once the guard is committed.
@@ -304,13 +325,13 @@ impl HotRows {
         patience: Patience,
         give_up: bool,
         mut away: impl FnMut(Key, &Update<'_>),
-    ) -> Result<(), SlotError> {
+    ) -> Result<Changed, SlotError> {
         let replica = &mut self.replicas[at];
         let key = Key(self.watches[usize::from(replica.at)].key);
         if replica.pushes == 0 && give_up {
             let version = replica.base;
             self.forget(at, version);
-            return Ok(());
+            return Ok(Changed::Private);
         }
         let guard = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.lock(key, patience));
         let mut guard = match guard {
@@ -319,7 +340,7 @@ impl HotRows {
             Err(SlotError::Elsewhere) => {
                 away(key, &Update::in_block(&self.shape, &mut replica.update));
                 self.forget(at, 0);
-                return Ok(());
+                return Ok(Changed::Private);
             }
         };
         let mut update = Update::in_block(&self.shape, &mut replica.update);
@@ -337,7 +358,7 @@ impl HotRows {
         } else {
             self.forget(at, now.version());
         }
-        Ok(())
+        Ok(Changed::of(now))
     }
 
     /// Drops a replica whose update is dealt with; its key is watched from this version on.

@@ -9,9 +9,11 @@ pub mod placement;
 pub mod shape;
 
 mod arena;
+mod board;
 mod chunks;
 mod directory;
 mod foreign;
+mod foreign_slots;
 mod hot;
 mod lanes;
 mod memory;
@@ -22,10 +24,14 @@ mod sync;
 mod table;
 
 pub use arena::SlotArena;
+pub use board::{BOARD_ROWS, Board, layout as board_layout};
 pub use chunks::ChunkError;
 pub use directory::Directory;
-pub use foreign::{Control, Entry, EntryGuard, EntryId, ForeignCounts, ForeignKey, ForeignTable};
-pub use hot::{Change, HotCounts, HotRows};
+pub use foreign::{
+    Control, Due, Entry, EntryGuard, EntryId, ForeignCounts, ForeignKey, ForeignTable,
+};
+pub use foreign_slots::NoSlot;
+pub use hot::{Change, Changed, HotCounts, HotRows};
 pub use memory::ChunkMemory;
 pub use placement::{Location, PARTITIONS, PartitionMap, Placement, PlacementError};
 pub use pool::{Block, BlockPool, Budget, Full};

@@ -22,7 +22,7 @@ const META_OFFSET: usize = 8;
 /// Why a slot could not be used; both are for the caller to try again, elsewhere or later.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SlotError {
-    /// The slot does not hold the main copy of this key.
+    /// The slot does not hold this key's row.
     #[error("the row is not here")]
     Elsewhere,
     /// A writer has been at work for longer than the caller was willing to wait.
@@ -137,12 +137,12 @@ impl<'a> Slot<'a> {
         key: Key,
         work: impl FnOnce(RowPtr) -> R,
     ) -> Result<(MetaWord, R), SlotError> {
-        let before = self.live(key)?;
+        let before = self.in_state(key, SlotState::readable)?;
         let result = self.row().peek(work);
         // If the copy saw a lane of a later writer, the header shows its writer bit or a later word.
         fence(Ordering::Acquire);
         let (found, after) = self.header();
-        if found == key && after.state() == SlotState::Live && after.epoch() == before.epoch() {
+        if found == key && after.state().readable() && after.epoch() == before.epoch() {
             Ok((after, result))
         } else {
             Err(SlotError::Elsewhere)
@@ -162,7 +162,7 @@ impl<'a> Slot<'a> {
     ) -> Result<MetaWord, SlotError> {
         const TRIES: u32 = if cfg!(loom) { 1 } else { 16 };
         for _ in 0..TRIES {
-            let before = self.live(key)?;
+            let before = self.in_state(key, SlotState::owns)?;
             if !before.writer() {
                 self.row().peek(|row| copy_front(row, out));
                 fence(Ordering::Acquire);
@@ -177,14 +177,32 @@ impl<'a> Slot<'a> {
         Ok(guard.meta())
     }
 
-    /// Takes the writer bit of a Live slot.
+    /// Takes the writer bit of a main copy.
     ///
     /// # Errors
-    /// If the row is not here, or another writer keeps the bit for longer than `patience`.
+    /// If it is not here, or another writer keeps the bit for longer than `patience`.
     #[inline]
-    pub fn lock(&self, key: Key, mut patience: Patience) -> Result<SlotGuard<'a>, SlotError> {
+    pub fn lock(&self, key: Key, patience: Patience) -> Result<SlotGuard<'a>, SlotError> {
+        self.lock_in(key, SlotState::owns, patience)
+    }
+
+    /// Takes the writer bit of a replica, under its entry's lock.
+    ///
+    /// # Errors
+    /// As [`Slot::lock`].
+    pub fn lock_replica(&self, key: Key, patience: Patience) -> Result<SlotGuard<'a>, SlotError> {
+        self.lock_in(key, |state| state == SlotState::Replica, patience)
+    }
+
+    #[inline(always)]
+    fn lock_in(
+        &self,
+        key: Key,
+        wanted: impl Fn(SlotState) -> bool,
+        mut patience: Patience,
+    ) -> Result<SlotGuard<'a>, SlotError> {
         loop {
-            let seen = self.live(key)?;
+            let seen = self.in_state(key, &wanted)?;
             if !seen.writer()
                 && let Some(guard) = self.take(seen)
             {
@@ -220,13 +238,13 @@ impl<'a> Slot<'a> {
     }
 
     #[inline]
-    fn live(&self, key: Key) -> Result<MetaWord, SlotError> {
+    fn in_state(
+        &self,
+        key: Key,
+        wanted: impl Fn(SlotState) -> bool,
+    ) -> Result<MetaWord, SlotError> {
         let (found, meta) = self.header();
-        if found == key && meta.state() == SlotState::Live {
-            Ok(meta)
-        } else {
-            Err(SlotError::Elsewhere)
-        }
+        if found == key && wanted(meta.state()) { Ok(meta) } else { Err(SlotError::Elsewhere) }
     }
 
     #[inline]
@@ -319,10 +337,7 @@ impl SlotGuard<'_> {
 
     /// Gives the slot to another key, before [`SlotGuard::change`] publishes it.
     pub fn rename(&mut self, key: Key) {
-        assert!(
-            !matches!(self.meta.state(), SlotState::Live | SlotState::Replica),
-            "a slot in use keeps its key"
-        );
+        assert!(!self.meta.state().readable(), "a slot in use keeps its key");
         self.slot.key_word().store(key.0, Ordering::Relaxed);
     }
 }

@@ -1,24 +1,28 @@
 //! A table's rows at one node: single and batched access from worker threads.
 //!
-//! The way to a local row is arithmetic, then its slot's header, which confirms key and state; the
-//! directory is for peers and for rows that are away. Batches are pipelines: while a row is worked on,
+//! The way to a home row is arithmetic, to a row of another home an index, then in both cases its
+//! slot's header, which confirms key and state; the directory is for peers and for rows that are away. Batches are pipelines: while a row is worked on,
 //! the lines of rows further on are being loaded.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use sterna_kernels::RowPtr;
 use sterna_kernels::update::Update;
-use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, TableId};
+use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState, TableId};
 use thiserror::Error;
 
 use crate::arena::SlotArena;
+use crate::board::Board;
 use crate::chunks::ChunkError;
 use crate::directory::Directory;
-use crate::hot::{Change, HotRows};
+use crate::foreign_slots::{ForeignSlots, NoSlot};
+use crate::hot::{Change, Changed, HotRows};
 use crate::memory::ChunkMemory;
 use crate::placement::Placement;
 use crate::shape::TableShape;
 use crate::slot::{Patience, Slot, SlotError};
+use crate::sync::{AtomicU32, Ordering};
 
 /// Keys that are worked on as one pipeline: their slots are kept from the fetch to the work.
 const GROUP: usize = 64;
@@ -49,39 +53,58 @@ pub struct WrongLength {
     pub got: usize,
 }
 
-/// The part of a table that is at home at this node.
+/// A table's rows at this node: those at home here, and those of other homes that are here now.
 pub struct RowTable {
     id: TableId,
     here: Rank,
     placement: Placement,
     arena: SlotArena,
     directory: Directory,
+    foreign: ForeignSlots,
+    board: Option<Arc<Board>>,
+    /// By chunk, then slot: 1 + the place on the board of a row that is there.
+    places: Box<[OnceLock<Box<[AtomicU32]>>]>,
     ahead_read: usize,
     ahead_write: usize,
 }
 
 impl RowTable {
     /// A table with no memory yet: [`RowTable::chunks_needed`] chunks of slots and those of the
-    /// directory come next, then [`RowTable::install`] for each home key.
+    /// directory come next, then [`RowTable::install`] for each home key. Up to `foreign_max` slots
+    /// more may hold rows of other homes.
     #[must_use]
     pub fn new(
         id: TableId,
         here: Rank,
         placement: Placement,
         shape: TableShape,
-        chunks_max: usize,
+        foreign_max: u32,
     ) -> Self {
         let slots = placement.slots(here);
         let ahead = |bytes: usize| (AHEAD_BYTES / bytes).clamp(2, 16);
+        let home_chunks = shape.chunks_for(slots);
+        let per_chunk = shape.slots_per_chunk();
+        let first = u32::try_from(home_chunks).expect("as many as slots") * per_chunk;
+        let foreign_max = foreign_max.min(u32::MAX - 1 - first);
+        let chunks_max = home_chunks + shape.chunks_for(foreign_max);
         Self {
             id,
             here,
-            arena: SlotArena::new(shape, chunks_max.max(shape.chunks_for(slots))),
+            arena: SlotArena::new(shape, chunks_max),
             directory: Directory::new(slots, DIRECTORY_CHUNK_BYTES),
+            foreign: ForeignSlots::new(first, foreign_max),
+            board: None,
+            places: (0..chunks_max).map(|_| OnceLock::new()).collect(),
             ahead_read: ahead(shape.dim() * shape.element().bytes() + 16),
             ahead_write: ahead(shape.slot_bytes()),
             placement,
         }
+    }
+
+    /// Tells this board of changes of rows that have a place on it.
+    #[must_use]
+    pub fn with_board(self, board: Arc<Board>) -> Self {
+        Self { board: Some(board), ..self }
     }
 
     /// The table's number.
@@ -118,6 +141,23 @@ impl RowTable {
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// Where a peer keeps the directory word of one of its home slots: chunk and offset in bytes.
+    #[must_use]
+    pub fn directory_place(&self, home: Rank, slot: SlotId) -> (usize, usize) {
+        Directory::place_in(self.placement.slots(home), DIRECTORY_CHUNK_BYTES, slot)
+    }
+
+    /// How many chunks of slots and of the directory a node has from the start, and how many it may
+    /// come to have.
+    #[must_use]
+    pub fn chunks_at(&self, node: Rank, foreign_max: u32) -> ([usize; 2], [usize; 2]) {
+        let slots = self.placement.slots(node);
+        let rows = self.shape().chunks_for(slots);
+        let directory = Directory::chunks_for(slots, DIRECTORY_CHUNK_BYTES);
+        let more = self.shape().chunks_for(foreign_max);
+        ([rows, directory], [rows + more, directory])
     }
 
     /// Chunks of slots that the home keys take.
@@ -160,20 +200,132 @@ impl RowTable {
         if at.home == self.here { self.arena.slot(at.slot) } else { None }
     }
 
-    /// Copies the values, and state as far as `out` is longer, of a row that is here.
+    /// The slot of a key's row, if it is at home here or has one of the slots for others.
+    #[must_use]
+    #[inline]
+    pub fn slot(&self, key: Key) -> Option<Slot<'_>> {
+        self.find(key).map(|(_, slot)| slot)
+    }
+
+    /// The same with the slot's number. May miss a foreign row's slot that comes or goes just now.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, key: Key) -> Option<(SlotId, Slot<'_>)> {
+        let at = self.placement.locate_known(key);
+        if at.home == self.here {
+            self.arena.slot(at.slot).map(|slot| (at.slot, slot))
+        } else {
+            self.foreign.find(&self.arena, key)
+        }
+    }
+
+    /// The same, and none is missed.
+    #[must_use]
+    pub fn find_surely(&self, key: Key) -> Option<(SlotId, Slot<'_>)> {
+        let at = self.placement.locate_known(key);
+        if at.home == self.here {
+            self.arena.slot(at.slot).map(|slot| (at.slot, slot))
+        } else {
+            self.foreign.find_surely(&self.arena, key)
+        }
+    }
+
+    /// Takes a slot for a row of another home.
+    ///
+    /// # Errors
+    /// If there is none; [`NoSlot::Chunk`] if one more chunk of the arena would help.
+    pub fn take_slot(&self) -> Result<SlotId, NoSlot> {
+        self.foreign.take(&self.arena)
+    }
+
+    /// Gives back a slot that is in no state to be used by its key.
+    pub fn give_slot(&self, slot: SlotId) {
+        self.foreign.give(slot);
+    }
+
+    /// Lets workers find a taken slot by its key.
+    pub fn list_slot(&self, key: Key, slot: SlotId) {
+        self.foreign.insert(key, slot);
+    }
+
+    /// Lets workers no longer find it.
+    pub fn unlist_slot(&self, key: Key, slot: SlotId) {
+        self.foreign.remove(key, slot);
+    }
+
+    /// Slots that rows of other homes take.
+    #[must_use]
+    pub fn foreign_slots(&self) -> usize {
+        self.foreign.used()
+    }
+
+    /// Gives the row in a slot, whose writer bit the caller has, a place on the board if it has none.
+    /// `None`: the board is full, or there is none.
+    #[must_use]
+    pub fn enter_board(&self, slot: SlotId, version: u64) -> Option<u32> {
+        let (board, place) = (self.board.as_ref()?, self.place_of(slot)?);
+        if let Some(known) = place.load(Ordering::Relaxed).checked_sub(1) {
+            return Some(known);
+        }
+        let new = board.place(self.id, slot, version)?;
+        place.store(new + 1, Ordering::Release);
+        Some(new)
+    }
+
+    /// Takes the place of a row that nobody else has a replica of any more.
+    pub fn leave_board(&self, slot: SlotId) {
+        let (Some(board), Some(place)) = (&self.board, self.place_of(slot)) else { return };
+        if let Some(known) = place.swap(0, Ordering::AcqRel).checked_sub(1) {
+            board.clear(known);
+        }
+    }
+
+    /// Tells the board that the row of a key has changed, if others have replicas of it.
+    #[cold]
+    pub fn mark_changed(&self, key: Key) {
+        let place = self.find_surely(key).and_then(|(slot, _)| self.place_of(slot));
+        let place = place.and_then(|place| place.load(Ordering::Acquire).checked_sub(1));
+        if let (Some(board), Some(place)) = (&self.board, place) {
+            board.mark(place);
+        }
+    }
+
+    /// The version of the row in a slot, if that is a main copy.
+    #[must_use]
+    pub fn version_of(&self, slot: SlotId) -> Option<u64> {
+        let (_, meta) = self.arena.slot(slot)?.header();
+        meta.state().owns().then(|| meta.version())
+    }
+
+    fn place_of(&self, slot: SlotId) -> Option<&AtomicU32> {
+        let per_chunk = self.shape().slots_per_chunk();
+        let chunk = self.places.get((slot.0 / per_chunk) as usize)?;
+        let places = chunk.get_or_init(|| (0..per_chunk).map(|_| AtomicU32::new(0)).collect());
+        places.get((slot.0 % per_chunk) as usize)
+    }
+
+    #[inline]
+    fn note(&self, key: Key, now: MetaWord) {
+        if now.state() == SlotState::Shared {
+            self.mark_changed(key);
+        }
+    }
+
+    /// Copies the values, and state as far as `out` is longer, of a row that is here: the main copy or
+    /// a replica.
     ///
     /// # Errors
     /// [`SlotError::Elsewhere`] if it is not.
     pub fn pull(&self, key: Key, out: &mut [f32]) -> Result<MetaWord, SlotError> {
-        self.home_slot(key).ok_or(SlotError::Elsewhere)?.read(key, out)
+        self.slot(key).ok_or(SlotError::Elsewhere)?.read(key, out)
     }
 
-    /// The same of one version, with no update half made.
+    /// The main copy, of one version and with no update half made.
     ///
     /// # Errors
     /// If the row is not here, or writers keep it busy.
     pub fn snapshot(&self, key: Key, out: &mut [f32]) -> Result<MetaWord, SlotError> {
-        self.home_slot(key).ok_or(SlotError::Elsewhere)?.snapshot(key, out, Patience::WORKER)
+        self.slot(key).ok_or(SlotError::Elsewhere)?.snapshot(key, out, Patience::WORKER)
     }
 
     /// The scalar product of a local row's values with `x`, without a copy.
@@ -181,7 +333,7 @@ impl RowTable {
     /// # Errors
     /// [`SlotError::Elsewhere`] if the row is not here.
     pub fn dot(&self, key: Key, x: &[f32]) -> Result<f32, SlotError> {
-        self.home_slot(key).ok_or(SlotError::Elsewhere)?.dot(key, x)
+        self.slot(key).ok_or(SlotError::Elsewhere)?.dot(key, x)
     }
 
     /// Writes a local row under its writer bit; the version goes one on.
@@ -195,9 +347,11 @@ impl RowTable {
         patience: Patience,
         work: impl FnOnce(RowPtr) -> R,
     ) -> Result<(MetaWord, R), SlotError> {
-        let mut guard = self.home_slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
+        let mut guard = self.slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
         let result = guard.edit(work);
-        Ok((guard.commit(), result))
+        let now = guard.commit();
+        self.note(key, now);
+        Ok((now, result))
     }
 
     /// Overwrites values, then state as far as `from` is longer.
@@ -205,13 +359,16 @@ impl RowTable {
     /// # Errors
     /// If the row is not here, or another writer keeps it busy.
     pub fn set(&self, key: Key, from: &[f32], patience: Patience) -> Result<MetaWord, SlotError> {
-        let mut guard = self.home_slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
+        let mut guard = self.slot(key).ok_or(SlotError::Elsewhere)?.lock(key, patience)?;
         guard.write(from);
-        Ok(guard.commit())
+        let now = guard.commit();
+        self.note(key, now);
+        Ok(now)
     }
 
     /// Copies the first `floats` floats of the rows of all keys that are here, in the order of keys,
-    /// and lists the others. Floats of missed keys are left as they were.
+    /// and lists the others. Floats of missed keys are left as they were. Returns how many of the rows
+    /// were replicas.
     ///
     /// # Errors
     /// If `out` is not `keys.len() * floats` long or rows are shorter; nothing was copied.
@@ -221,8 +378,9 @@ impl RowTable {
         floats: usize,
         out: &mut [f32],
         missed: &mut Vec<Missed>,
-    ) -> Result<(), WrongLength> {
+    ) -> Result<usize, WrongLength> {
         self.check_rows(keys.len(), floats, out.len())?;
+        let mut replicas = 0;
         self.each(
             keys,
             (self.ahead_read, false),
@@ -230,10 +388,10 @@ impl RowTable {
             |_, slot, _| slot.prefetch_read(floats),
             |(out, missed), index, slot, key| {
                 let row = out.next().expect("as many as keys");
-                read_or_miss(index, slot, key, row, missed);
+                replicas += usize::from(read_or_miss(index, slot, key, row, missed));
             },
         );
-        Ok(())
+        Ok(replicas)
     }
 
     /// Does `work(index, row)` for all keys that are here, each under its writer bit, and lists the
@@ -255,7 +413,8 @@ impl RowTable {
                 match slot.and_then(|slot| slot.lock(key, patience)) {
                     Ok(mut guard) => {
                         guard.edit(|row| work(index as usize, row));
-                        guard.commit();
+                        let now = guard.commit();
+                        self.note(key, now);
                     }
                     Err(why) => missed.push(Missed { index, why }),
                 }
@@ -263,8 +422,8 @@ impl RowTable {
         );
     }
 
-    /// As [`RowTable::pull_batch`], with a worker's private copies before the slots. An update that
-    /// finds its row gone goes to `away`.
+    /// As [`RowTable::pull_batch`], with a worker's private copies before the slots, which count as
+    /// replicas, too. An update that finds its row gone goes to `away`.
     ///
     /// # Errors
     /// As [`RowTable::pull_batch`].
@@ -276,11 +435,12 @@ impl RowTable {
         out: &mut [f32],
         missed: &mut Vec<Missed>,
         mut away: impl FnMut(Key, &Update<'_>),
-    ) -> Result<(), WrongLength> {
+    ) -> Result<usize, WrongLength> {
         if hot.is_empty() {
             return self.pull_batch(keys, floats, out, missed);
         }
         self.check_rows(keys.len(), floats, out.len())?;
+        let mut replicas = 0;
         self.each(
             keys,
             (self.ahead_read, false),
@@ -294,14 +454,15 @@ impl RowTable {
                 let row = out.next().expect("as many as keys");
                 if hot.stale(key) {
                     // If the slot is busy, the copy stays and serves this pull, too.
-                    let _ = hot.drop_key(slot, key, Patience::NONE, &mut away);
+                    if hot.drop_key(slot, key, Patience::NONE, &mut away) == Ok(Changed::Shared) {
+                        self.mark_changed(key);
+                    }
                 }
-                if !hot.pull(key, row) {
-                    read_or_miss(index, slot, key, row, missed);
-                }
+                let replica = hot.pull(key, row) || read_or_miss(index, slot, key, row, missed);
+                replicas += usize::from(replica);
             },
         );
-        Ok(())
+        Ok(replicas)
     }
 
     /// Asks for the lines with which [`RowTable::push_batch_hot`] of these keys begins. The caller then
@@ -310,7 +471,7 @@ impl RowTable {
     pub fn prime_push(&self, hot: &mut HotRows, keys: &[Key]) {
         hot.prime(keys.first().copied());
         for &key in keys.iter().take(self.ahead_write.min(GROUP)) {
-            if let Some(slot) = self.home_slot(key)
+            if let Some(slot) = self.slot(key)
                 && hot.touches_slot(key)
             {
                 slot.prefetch_write();
@@ -347,8 +508,10 @@ impl RowTable {
             },
             |(hot, floats, missed), index, slot, key| {
                 let floats = floats.next().expect("as many as keys");
-                if let Err(why) = hot.push(slot, key, change, floats, &mut away) {
-                    missed.push(Missed { index, why });
+                match hot.push(slot, key, change, floats, &mut away) {
+                    Ok(Changed::Shared) => self.mark_changed(key),
+                    Ok(Changed::Private) => {}
+                    Err(why) => missed.push(Missed { index, why }),
                 }
             },
         );
@@ -364,9 +527,9 @@ impl RowTable {
         }
     }
 
-    /// Visits the home slots of keys in order, with `state` for both: `fetch` asks for the lines of a
-    /// slot, `ahead` slots later `work` gets it and its key's place in the batch (no slot if the key
-    /// is not at home here or its memory not there). `primed`: the first lines were asked for before.
+    /// Visits the slots of keys in order, with `state` for both: `fetch` asks for the lines of a slot,
+    /// `ahead` slots later `work` gets it and its key's place in the batch (no slot if the key has
+    /// none here). `primed`: the first lines were asked for before.
     #[inline]
     fn each<'a, S>(
         &'a self,
@@ -379,10 +542,13 @@ impl RowTable {
         let mut slots: [Option<Slot<'a>>; GROUP] = [None; GROUP];
         let mut index = 0_u32;
         for group in keys.chunks(GROUP) {
+            if !self.foreign.is_empty() {
+                group.iter().for_each(|&key| self.foreign.prefetch(key));
+            }
             // Memory has something to do before all places are known.
             let (first, rest) = group.split_at(ahead.min(group.len()));
             for (slot, &key) in slots.iter_mut().zip(first) {
-                *slot = self.home_slot(key);
+                *slot = self.slot(key);
                 if let Some(slot) = *slot
                     && !primed
                 {
@@ -391,7 +557,7 @@ impl RowTable {
             }
             primed = false;
             for (slot, &key) in slots[first.len()..].iter_mut().zip(rest) {
-                *slot = self.home_slot(key);
+                *slot = self.slot(key);
             }
             for (at, &key) in group.iter().enumerate() {
                 let next = at + ahead;
@@ -407,16 +573,21 @@ impl RowTable {
     }
 }
 
+/// Reads a row, or lists its key as missed; whether it was a replica.
+#[inline]
 fn read_or_miss(
     index: u32,
     slot: Option<Slot<'_>>,
     key: Key,
     row: &mut [f32],
     missed: &mut Vec<Missed>,
-) {
-    let read = slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row));
-    if let Err(why) = read {
-        missed.push(Missed { index, why });
+) -> bool {
+    match slot.ok_or(SlotError::Elsewhere).and_then(|slot| slot.read(key, row)) {
+        Ok(meta) => meta.state() == SlotState::Replica,
+        Err(why) => {
+            missed.push(Missed { index, why });
+            false
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use sterna_protocol::{Key, Rank, TableId};
-use sterna_store::{Control, ForeignKey, ForeignTable, Full};
+use sterna_store::{Control, Due, ForeignKey, ForeignTable, Full};
 
 #[derive(Debug)]
 struct Counter {
@@ -138,20 +138,20 @@ fn a_table_of_pinned_entries_is_full_until_one_is_free() {
 fn dirty_entries_are_listed_once_in_order() {
     let table = Table::new(64, 3);
     for number in [5, 6, 5, 7, 6] {
-        table.entry(key(number)).unwrap().mark_dirty(Rank(2));
+        table.entry(key(number)).unwrap().mark_dirty(Rank(2), Due::Now);
     }
-    assert_eq!((table.dirty_len(Rank(2)), table.dirty_len(Rank(1))), (3, 0));
+    assert_eq!((table.dirty_len(Rank(2), Due::Now), table.dirty_len(Rank(1), Due::Now)), (3, 0));
     let mut taken = Vec::new();
-    table.take_dirty(Rank(2), 2, &mut taken);
+    table.take_dirty(Rank(2), Due::Now, 2, &mut taken);
     let keys: Vec<_> = taken.iter().map(|&place| table.at(place).unwrap().key()).collect();
     assert_eq!(keys, [key(5), key(6)]);
-    table.entry(key(5)).unwrap().mark_dirty(Rank(1));
-    assert_eq!(table.dirty_len(Rank(1)), 0, "still marked, though taken");
-    table.at(taken[0]).unwrap().clear_dirty();
-    table.entry(key(5)).unwrap().mark_dirty(Rank(1));
-    assert_eq!(table.dirty_len(Rank(1)), 1);
+    table.entry(key(5)).unwrap().mark_dirty(Rank(1), Due::Now);
+    assert_eq!(table.dirty_len(Rank(1), Due::Now), 0, "still marked, though taken");
+    table.at(taken[0]).unwrap().clear_dirty(Due::Now);
+    table.entry(key(5)).unwrap().mark_dirty(Rank(1), Due::Now);
+    assert_eq!(table.dirty_len(Rank(1), Due::Now), 1);
     taken.clear();
-    table.take_dirty(Rank(2), 10, &mut taken);
+    table.take_dirty(Rank(2), Due::Now, 10, &mut taken);
     assert_eq!(taken.len(), 1);
 }
 
@@ -180,7 +180,7 @@ fn pushes_of_threads_reach_the_owner_exactly_once_through_a_small_table() {
                         };
                         assert_eq!(entry.key(), id);
                         entry.accumulator.get_or_insert_with(|| [0.0].into())[0] += 1.0;
-                        entry.mark_dirty(Rank(0));
+                        entry.mark_dirty(Rank(0), Due::Now);
                     }
                 })
             })
@@ -189,14 +189,14 @@ fn pushes_of_threads_reach_the_owner_exactly_once_through_a_small_table() {
             let mut taken = Vec::new();
             loop {
                 let last = done.load(Ordering::Acquire);
-                table.take_dirty(Rank(0), 16, &mut taken);
+                table.take_dirty(Rank(0), Due::Now, 16, &mut taken);
                 for place in taken.drain(..) {
                     let mut entry = table.at(place).expect("dirty entries stay");
-                    entry.clear_dirty();
+                    entry.clear_dirty(Due::Now);
                     let pushes = entry.accumulator.take().map_or(0.0, |block| block[0]);
                     *owner.entry(entry.key()).or_default() += pushes;
                 }
-                if last && table.dirty_len(Rank(0)) == 0 {
+                if last && table.dirty_len(Rank(0), Due::Now) == 0 {
                     break;
                 }
                 std::thread::yield_now();

@@ -47,7 +47,9 @@ fn add_one(table: &RowTable, hot: &mut HotRows, keys: &[Key]) {
 }
 
 fn drop_all(table: &RowTable, hot: &mut HotRows) {
-    while hot.drop_all(|key| table.home_slot(key), Patience::WORKER, |_, _| unreachable!()).is_err()
+    while hot
+        .drop_all(|key| table.home_slot(key), Patience::WORKER, |_, _| unreachable!(), |_| ())
+        .is_err()
     {
         std::thread::yield_now();
     }
@@ -176,6 +178,7 @@ fn the_update_of_a_row_that_has_moved_away_is_handed_over_once() {
             update.apply_private(&mut handed);
             calls += 1;
         },
+        |_| (),
     )
     .unwrap();
     assert_eq!((calls, handed), (1, [2.0; DIM]));
@@ -196,9 +199,9 @@ fn a_busy_slot_keeps_the_private_copy_until_it_can_be_folded() {
         add_one(&table, &mut hot, &[Key(0)]);
     }
     let slot_of = |key| table.home_slot(key);
-    assert_eq!(hot.drop_all(slot_of, Patience::NONE, |_, _| ()), Err(SlotError::Busy));
+    assert_eq!(hot.drop_all(slot_of, Patience::NONE, |_, _| (), |_| ()), Err(SlotError::Busy));
     drop(guard);
-    assert_eq!(hot.drop_all(slot_of, Patience::NONE, |_, _| ()), Ok(()));
+    assert_eq!(hot.drop_all(slot_of, Patience::NONE, |_, _| (), |_| ()), Ok(()));
     let mut row = [0.0; DIM];
     table.pull(Key(0), &mut row).unwrap();
     assert_eq!(row, [43.0; DIM]);

@@ -14,7 +14,7 @@ use loom::thread;
 use sterna_kernels::ElementType;
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState, TableId};
 use sterna_store::{
-    ChunkMemory, Control, Directory, ForeignKey, ForeignTable, Full, Patience, SlotArena,
+    ChunkMemory, Control, Directory, Due, ForeignKey, ForeignTable, Full, Patience, SlotArena,
     SlotError, TableShape,
 };
 
@@ -208,16 +208,16 @@ fn push(table: &ForeignTable<Counter>, key: u64) -> Result<(), Full> {
     let mut entry = table.entry(foreign(key))?;
     assert_eq!(entry.key(), foreign(key));
     entry.accumulator.get_or_insert_with(|| [0.0].into())[0] += 1.0;
-    entry.mark_dirty(Rank(0));
+    entry.mark_dirty(Rank(0), Due::Now);
     Ok(())
 }
 
 fn drain(table: &ForeignTable<Counter>) -> f32 {
     let (mut places, mut sum) = (Vec::new(), 0.0);
-    table.take_dirty(Rank(0), 8, &mut places);
+    table.take_dirty(Rank(0), Due::Now, 8, &mut places);
     for place in places {
         let mut entry = table.at(place).expect("dirty entries stay");
-        entry.clear_dirty();
+        entry.clear_dirty(Due::Now);
         sum += entry.accumulator.take().map_or(0.0, |block| block[0]);
     }
     sum

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use sterna::{Node, NodeConfig, Rank, Table, TableSpec, Ticket, Worker};
+use sterna::{Act, Node, NodeConfig, Policy, Rank, Table, TableSpec, Ticket, Worker};
 use sterna_protocol::ids::{Key, RowId, TableId};
 use sterna_protocol::invariants::{BoundedWaits, Conservation, OwnWrites, Violation};
 use sterna_rdma::sim::{SimConfig, SimWorld};
@@ -31,6 +31,10 @@ pub struct Plan {
     pub stalls_per_million: u64,
     /// Rings of the smallest size and slow links.
     pub narrow: bool,
+    pub policy: Policy,
+    pub act: Act,
+    /// Rows of other homes that fit a node.
+    pub pool_rows: usize,
 }
 
 impl Plan {
@@ -45,6 +49,9 @@ impl Plan {
             calls: 12 + dice.below(24),
             stalls_per_million: [0, 500, 5_000][dice.below(3)],
             narrow: dice.below(4) == 0,
+            policy: Policy::ALL[dice.below(Policy::ALL.len())],
+            act: [Act::Immediate, Act::Learned][dice.below(2)],
+            pool_rows: [0, 2, 100][(dice.below(6) + 1).min(3) - 1],
         }
     }
 }
@@ -115,13 +122,17 @@ fn act(shared: &Shared, part: usize, rank: Rank) {
             workers: plan.workers,
             seed: plan.seed,
             pin: false,
+            policy: plan.policy,
+            act: plan.act,
+            pool_bytes_max: plan.pool_rows * 64,
             ..NodeConfig::default()
         };
         let fabric = stage.world().fabric(rank);
         let node = Node::simulated(config, fabric, Arc::clone(stage) as _).expect("a node");
         let node = Arc::new(node);
         stage.enter(Arc::clone(&node));
-        let spec = TableSpec::new("t", plan.keys, plan.nodes * plan.workers);
+        let hot = (0..plan.keys).filter(|key| key % 3 == 0);
+        let spec = TableSpec::new("t", plan.keys, plan.nodes * plan.workers).hot(hot);
         let table = node.create_table(spec).expect("a table");
         let _ = nodes[rank.index()].set((node, table));
     }
@@ -206,7 +217,7 @@ impl Actor<'_> {
     fn call(&mut self) {
         // Others go on between calls, too.
         sterna::Pace::pause(&*self.shared.stage);
-        match self.draw(16) {
+        match self.draw(22) {
             0..=4 => self.timed(Self::add),
             5..=9 => self.timed(Self::pull),
             10 => self.timed(Self::add_async),
@@ -220,8 +231,30 @@ impl Actor<'_> {
                 self.tell("advances its clock", &[], &[]);
                 self.timed(|actor| actor.worker.advance_clock().expect("rows are free"));
             }
-            _ => self.timed(Self::snapshot),
+            15 => self.timed(Self::snapshot),
+            16 => self.timed(Self::localize),
+            17 => {
+                self.tell("advances its clock", &[], &[]);
+                self.timed(|actor| actor.worker.advance_clock().expect("rows are free"));
+            }
+            _ => self.timed(Self::intent),
         }
+    }
+
+    fn intent(&mut self) {
+        let keys = self.keys();
+        let now = self.worker.clock().0;
+        let start = now + self.draw(3) as u64;
+        let clocks = start..start + self.draw(4) as u64;
+        self.tell(&format!("announces for {clocks:?}"), &keys, &[]);
+        self.worker.intent(&self.table, &keys, clocks).expect("an intent");
+    }
+
+    fn localize(&mut self) {
+        let keys = self.keys();
+        self.tell("asks for", &keys, &[]);
+        let ticket = self.worker.localize(&self.table, &keys).expect("a wish");
+        self.open.push((ticket, None));
     }
 
     /// One for each distinct key, in this worker's column.

@@ -142,6 +142,12 @@ impl Entry {
         self.changed();
     }
 
+    /// The row is here, at its home, where its slot says all there is to say: the entry may be forgotten.
+    pub fn dismiss(&mut self) {
+        self.base = Base::None;
+        self.changed();
+    }
+
     /// The peer of the open exchange is lost: nobody will answer.
     pub fn abandon(&mut self) -> Option<ExchangeKind> {
         let kind = self.exchange.take()?.kind;

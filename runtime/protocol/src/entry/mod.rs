@@ -162,7 +162,9 @@ impl Entry {
         self.exchange.is_some_and(|exchange| exchange.kind == kind)
     }
 
-    fn wants(&self) -> bool {
+    /// Whether something is wanted of the owner besides that it takes updates.
+    #[must_use]
+    pub fn wants(&self) -> bool {
         self.wants_acquire || self.wants_release || self.wants_set
     }
 

@@ -14,7 +14,7 @@ use crate::storage::{Copied, Storage};
 use crate::words::MetaWord;
 
 /// Ask again after this many uses, when there is no room for more.
-const RETRY_USES: u16 = 16;
+pub(super) const RETRY_USES: u16 = 16;
 
 impl<K: Copy, P: Policy> Machine<K, P> {
     pub(super) fn on_acquires<S: Storage<Place = K>>(
@@ -96,8 +96,10 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         if !ready {
             return Some(Why::NotReady);
         }
+        let (wanted_here, fresh) = (store.wanted(row), store.fresh(row, self.now_ns));
         let holders = self.holders.of(row);
-        match self.policy.decide(&Wish { row, acquire, holders }) {
+        match self.policy.decide(&Wish { row, acquire, holders, wanted_here, fresh }) {
+            Decision::Later => Some(Why::Busy),
             Decision::Move => self.grant_move(row, number, acquire, meta, slot, store, out),
             Decision::Share => self.grant_share(row, number, acquire, meta, slot, store, out),
             Decision::Refuse { uses } => {
@@ -123,6 +125,20 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         Self::later(composed)
     }
 
+    /// There is no room for what the policy decided.
+    fn refuse_full(
+        &mut self,
+        row: RowId,
+        number: u32,
+        meta: MetaWord,
+        requester: Rank,
+        out: &mut dyn Outbox,
+    ) -> Option<Why> {
+        let (next, epoch, uses) = (self.rank, meta.epoch(), RETRY_USES);
+        let refusal = Refusal { key: row.key, next, epoch, uses };
+        self.refuse(row, number, requester, &refusal, out)
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one grant, in full")]
     fn grant_share<S: Storage<Place = K>>(
         &mut self,
@@ -134,13 +150,16 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
         out: &mut dyn Outbox,
     ) -> Option<Why> {
-        let grant = grant(row, meta, slot);
+        let Some(board) = store.enter_board(row) else {
+            return self.refuse_full(row, number, meta, acquire.requester, out);
+        };
+        let grant = Grant { board, ..grant(row, meta, slot) };
         let (kind, to, table) = (Kind::GrantShare, acquire.requester, row.table);
         let to = Envelope { to, kind, flags: 0, table, number: Some(number) };
         let mut copied = Copied::Elsewhere;
         let composed = self.compose(&to, None, out, |writer| {
             writer.grant(&grant, &[], |room| {
-                copied = store.copy_row(row, room);
+                copied = store.share_row(row, room);
                 let Copied::Row(length, meta) = copied else { return None };
                 let current = acquire.held == Some((meta.epoch(), meta.version()));
                 Some((length, meta.version(), current))
@@ -195,9 +214,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             (Composed::NotReady, _) => Some(Why::NotReady),
             (Composed::NoRoom, Copied::Busy | Copied::Elsewhere) => Some(Why::Busy),
             (Composed::NoRoom, Copied::Full) => {
-                let (next, epoch, uses) = (self.rank, meta.epoch(), RETRY_USES);
-                let refusal = Refusal { key: row.key, next, epoch, uses };
-                self.refuse(row, number, acquire.requester, &refusal, out)
+                self.refuse_full(row, number, meta, acquire.requester, out)
             }
             (Composed::NoRoom, _) => panic!("a table's rows fit a record: checked at its creation"),
         }

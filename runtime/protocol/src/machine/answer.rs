@@ -33,6 +33,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             }
             .ok_or(PeerFault::Answer { from, number })?;
         }
+        self.note_round_trip(request.sent_ns);
         self.peers[from.index()].recycle(request.places);
         Ok(())
     }

@@ -4,6 +4,7 @@ use sterna_rdma::Rank;
 
 use crate::entry::ExchangeKind;
 use crate::machine::Machine;
+use crate::machine::acquire::RETRY_USES;
 use crate::machine::compose::{Composed, Envelope};
 use crate::outbox::Outbox;
 use crate::owned::Policy;
@@ -65,6 +66,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         if kind == ExchangeKind::Acquire && foreign.reserve().is_none() {
             self.counters.acquires_dropped += 1;
             foreign.control().forget_acquire();
+            foreign.unreserve();
+            foreign.refused(RETRY_USES);
             let Some(other) = foreign.control().next_exchange(has_updates) else { return Some(0) };
             kind = other;
         }
@@ -131,6 +134,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             uses: intent.uses,
             span: intent.span,
             writes: intent.writes,
+            force: intent.force,
             held: foreign.held(),
         };
         let to =

@@ -4,6 +4,7 @@ use sterna_rdma::Rank;
 
 use crate::entry::ExchangeKind;
 use crate::ids::{RowId, SlotId};
+use crate::machine::acquire::RETRY_USES;
 use crate::machine::{Machine, PeerFault};
 use crate::owned::Policy;
 use crate::record::{Grants, Refusals};
@@ -24,11 +25,14 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             let asked = Self::asked(&mut foreign, number);
             let usable = foreign.control().shared(number, from, grant.epoch);
             match usable.ok_or(PeerFault::Answer { from, number })? {
-                true if !foreign.install_replica(grant.row, grant.epoch, grant.version) => {
+                true if !foreign.install_replica(&grant) => {
                     return Err(PeerFault::Payload { from, row });
                 }
                 true => {}
-                false => foreign.unreserve(),
+                false => {
+                    foreign.unreserve();
+                    foreign.refused(RETRY_USES);
+                }
             }
             self.changed(&mut foreign);
             self.acquire_answered(asked, number);
@@ -51,9 +55,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             if !foreign.control().moved_here(number, self.rank, grant.epoch) {
                 return Err(PeerFault::Answer { from, number });
             }
-            let slot = foreign
-                .install_live(grant.row, grant.epoch, grant.version)
-                .ok_or(PeerFault::Payload { from, row })?;
+            let slot = foreign.install_live(&grant).ok_or(PeerFault::Payload { from, row })?;
             drop(foreign);
             for holder in grant.holders.iter().filter(|&holder| holder != self.rank) {
                 self.holders.insert(row, holder);
@@ -82,6 +84,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
                 return Err(PeerFault::Answer { from, number });
             }
             foreign.unreserve();
+            foreign.refused(refusal.uses);
             self.changed(&mut foreign);
             self.acquire_answered(asked, number);
         }
@@ -96,7 +99,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
 
     fn acquire_answered(&mut self, asked: Option<Rank>, number: u32) {
         if let Some(asked) = asked {
-            self.peers[asked.index()].answered(number);
+            let peer = &mut self.peers[asked.index()];
+            let sent = peer.request(number).map(|index| peer.requests[index].sent_ns);
+            peer.answered(number);
+            if let Some(sent_ns) = sent {
+                self.note_round_trip(sent_ns);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use sterna_rdma::Rank;
 
-use crate::ids::RowId;
+use crate::ids::{RowId, SlotId};
 use crate::machine::compose::{Composed, Envelope};
 use crate::machine::park::{Parked, Why, Work};
 use crate::machine::{Machine, PeerFault};
@@ -40,7 +40,10 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         for location in locations.iter() {
             let row = RowId { table: locations.table, key: location.key };
             let known = store.directory(row).ok_or(PeerFault::Row { from, row })?;
-            if location.epoch.newer_than(known.epoch()) {
+            // A row that its home gave away is known to be there, but not in which slot.
+            let disclosed = (known.owner(), known.epoch(), known.slot())
+                == (from, location.epoch, SlotId::UNDISCLOSED);
+            if location.epoch.newer_than(known.epoch()) || disclosed {
                 let word = DirectoryWord::new(from, location.epoch, location.slot);
                 store.set_directory(row, word);
             }

@@ -4,6 +4,7 @@ use sterna_rdma::Rank;
 
 use crate::entry::ExchangeKind;
 use crate::machine::Machine;
+use crate::machine::acquire::RETRY_USES;
 use crate::owned::Policy;
 use crate::storage::{Foreign, Storage};
 
@@ -29,7 +30,10 @@ impl<K: Copy, P: Policy> Machine<K, P> {
                 }
                 match foreign.control().abandon() {
                     Some(ExchangeKind::Flush | ExchangeKind::Release) => foreign.restore_flush(),
-                    Some(ExchangeKind::Acquire) => foreign.unreserve(),
+                    Some(ExchangeKind::Acquire) => {
+                        foreign.unreserve();
+                        foreign.refused(RETRY_USES);
+                    }
                     Some(ExchangeKind::Set) | None => {}
                 }
                 ended += 1;

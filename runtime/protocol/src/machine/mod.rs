@@ -16,6 +16,7 @@ mod flush;
 mod grant;
 mod location;
 mod lost;
+mod offer;
 mod park;
 mod peer;
 mod snapshot;
@@ -161,6 +162,8 @@ pub struct MachineCounters {
     pub refused: u64,
     /// Acquires passed on.
     pub passed_on: u64,
+    /// Rows offered to their last holders.
+    pub offered: u64,
 }
 
 /// What is left of a record for the node.
@@ -184,11 +187,15 @@ pub struct Machine<K, P> {
     unpark: Vec<RowId>,
     /// Rows that have come here and whose home has not been told.
     undisclosed: Vec<RowId>,
+    /// Rows that may have to be offered to the last node that wants them.
+    unwanted: Vec<RowId>,
     composer: Composer<K>,
     /// Entries whose exchange lets a READ go first.
     held_back: Vec<K>,
     next_number: u32,
     now_ns: u64,
+    /// How long requests take to be answered, smoothed.
+    round_trip_ns: u64,
     counters: MachineCounters,
 }
 
@@ -210,10 +217,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             parked: Vec::new(),
             unpark: Vec::new(),
             undisclosed: Vec::new(),
+            unwanted: Vec::new(),
             composer: Composer::new(record_bytes),
             held_back: Vec::new(),
             next_number: 1,
             now_ns: 0,
+            round_trip_ns: 0,
             counters: MachineCounters::default(),
         }
     }
@@ -222,6 +231,25 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     #[must_use]
     pub fn rank(&self) -> Rank {
         self.rank
+    }
+
+    /// How long requests take from their composition to their answer, smoothed, in nanoseconds; 0 before the first answer.
+    #[must_use]
+    pub fn round_trip_ns(&self) -> u64 {
+        self.round_trip_ns
+    }
+
+    fn note_round_trip(&mut self, sent_ns: u64) {
+        let took = self.now_ns.saturating_sub(sent_ns);
+        let before = self.round_trip_ns;
+        self.round_trip_ns = if before == 0 { took } else { before - before / 8 + took / 8 };
+    }
+
+    /// All other nodes.
+    #[must_use]
+    pub fn others(&self) -> Vec<Rank> {
+        let ranks = (0..self.peers.len()).map(Rank::from_index);
+        ranks.filter(|&rank| rank != self.rank).collect()
     }
 
     /// The policy.
@@ -282,6 +310,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             Record::GrantShare(grants) => self.on_shares(from, grants, store),
             Record::GrantMove(grants) => self.on_moves(from, grants, store),
             Record::Refuse(refusals) => self.on_refusals(from, refusals, store),
+            Record::Offer(keys) => self.on_offers(from, keys, store),
             Record::Location(locations) => self.on_locations(from, locations, store),
             Record::Where(keys) => self.on_where(from, keys, store, out),
             Record::SnapshotRead(keys) => self.on_snapshot_read(from, keys, store, out),
@@ -305,6 +334,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             self.serve_parked(Some(row), store, out)?;
         }
         self.disclose(store, out);
+        self.offer(store, out);
         self.finish(out);
         Ok(())
     }
@@ -352,6 +382,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     pub fn unsettled(&self) -> bool {
         !self.parked.is_empty()
             || !self.undisclosed.is_empty()
+            || !self.unwanted.is_empty()
             || self.peers.iter().any(Peer::has_answers)
     }
 

@@ -131,7 +131,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
                 self.counters.applied += 1;
                 // Who sets a row gives up its replica; it asks again if it wants one.
                 if work != ChangeWork::Apply {
-                    self.holders.remove(row, from);
+                    self.holder_left(row, from, store);
                 }
                 Ok(Reply::Ack)
             }

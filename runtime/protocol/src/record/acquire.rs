@@ -3,12 +3,13 @@
 //! ```text
 //!  0      8       12     16             24                  28          30     31     32
 //! +------+-------+------+--------------+-------------------+-----------+------+------+
-//! | key  | epoch | slot | held version | w:1|h:1| held ep. | requester | uses | span |  once per key
+//! | key  | epoch | slot | held version | flags | held ep. | requester | uses | span |  once per key
 //! +------+-------+------+--------------+-------------------+-----------+------+------+
 //! ```
 //! `epoch` is the one at which the sender believes the receiver to own the row; it grows strictly along
-//! the nodes that pass the Acquire on (I4). `w`: the requester will write. `h`: it still has a copy of
-//! the held epoch and version, so that the row can be left out of the grant if that is current.
+//! the nodes that pass the Acquire on (I4). Flags, from the top bit: the requester will write; it still
+//! has a copy of the held epoch and version, so that the row can be left out of the grant if that is
+//! current; it asks for the main copy, whatever the owner thinks of it (`localize`).
 
 use sterna_rdma::Rank;
 
@@ -19,6 +20,7 @@ use crate::record::{DecodeError, Header, Writer};
 const ITEM_BYTES: usize = 32;
 const WRITES: u32 = 1 << 31;
 const HOLDS: u32 = 1 << 30;
+const FORCES: u32 = 1 << 29;
 
 /// The items of an Acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct Acquire {
     pub span: u8,
     /// Whether some of them are pushes.
     pub writes: bool,
+    /// Whether the main copy is wanted, and nothing else will do.
+    pub force: bool,
     /// Epoch and version of a copy that the requester still has.
     pub held: Option<(Epoch, u64)>,
 }
@@ -60,10 +64,10 @@ impl<'a> Acquires<'a> {
             epoch_at(item, 8).map_err(wrong)?;
             rank_at(item, 28).map_err(wrong)?;
             let held = u32_at(item, 24);
-            if held & !(WRITES | HOLDS) >= 1 << Epoch::BITS {
+            if held & !(WRITES | HOLDS | FORCES) >= 1 << Epoch::BITS {
                 return Err(wrong("an epoch has 20 bits"));
             }
-            if held & HOLDS == 0 && (held & !WRITES != 0 || u64_at(item, 16) != 0) {
+            if held & HOLDS == 0 && (held & !(WRITES | FORCES) != 0 || u64_at(item, 16) != 0) {
                 return Err(wrong("a version is held without being held"));
             }
         }
@@ -82,6 +86,7 @@ impl<'a> Acquires<'a> {
                 uses: item[30],
                 span: item[31],
                 writes: held & WRITES != 0,
+                force: held & FORCES != 0,
                 held: (held & HOLDS != 0).then(|| (Epoch::new(held), u64_at(item, 16))),
             }
         })
@@ -98,7 +103,8 @@ impl Writer<'_> {
                 let (epoch, version) = acquire.held.unwrap_or_default();
                 let held = epoch.get()
                     | if acquire.held.is_some() { HOLDS } else { 0 }
-                    | if acquire.writes { WRITES } else { 0 };
+                    | if acquire.writes { WRITES } else { 0 }
+                    | if acquire.force { FORCES } else { 0 };
                 head[0..8].copy_from_slice(&acquire.key.0.to_le_bytes());
                 head[8..12].copy_from_slice(&acquire.epoch.get().to_le_bytes());
                 head[12..16].copy_from_slice(&acquire.slot.0.to_le_bytes());

@@ -27,8 +27,6 @@ pub enum Arena {
     Boards = 3,
     /// The node's clocks; the table is 0.
     Clocks = 4,
-    /// Slots of a table for rows that are not at home.
-    Pool = 5,
 }
 
 /// A new chunk.
@@ -55,7 +53,6 @@ impl Chunk {
             2 => Arena::Directory,
             3 => Arena::Boards,
             4 => Arena::Clocks,
-            5 => Arena::Pool,
             _ => return Err(header.wrong("unknown arena")),
         };
         let token = body[8..].try_into().expect("32 bytes");

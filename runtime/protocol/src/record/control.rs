@@ -1,4 +1,4 @@
-//! Records by which the nodes of a job act together: tables, barriers, reductions, stop, clocks.
+//! Records by which the nodes of a job act together: tables, barriers, reductions, stop, clocks, boards.
 //!
 //! ```text
 //!  Table    number = round, count = bytes of the name   | name | pad | definition |
@@ -6,6 +6,8 @@
 //!  Reduce   number = round, flags: 0 part, 1 result     | f64 ... |   count of them
 //!  Stop     flags: 0 finished, 1 failed                 | reason, UTF-8 |
 //!  Clock    number = 0                                  | flushed clock: 8 |
+//!  Arm      number = 0                                  | sequence of the board: 8 |
+//!  Notice   number = 0                                  | sequence of the board: 8 |
 //! ```
 //! What a table's definition says is the runtime's; all nodes must give the same bytes.
 
@@ -77,6 +79,10 @@ pub struct ClockReport {
     pub flushed: Clock,
 }
 
+/// How often a board had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoardSequence(pub u64);
+
 impl<'a> TableDefinition<'a> {
     pub(super) fn decode(header: &Header, body: &'a [u8]) -> Result<Self, DecodeError> {
         header.plain()?;
@@ -146,6 +152,16 @@ impl ClockReport {
     }
 }
 
+impl BoardSequence {
+    pub(super) fn decode(header: &Header, body: &[u8]) -> Result<Self, DecodeError> {
+        header.plain()?;
+        let Ok(sequence) = <[u8; 8]>::try_from(body) else {
+            return Err(header.wrong("a board's sequence has 8 bytes"));
+        };
+        Ok(Self(u64::from_le_bytes(sequence)))
+    }
+}
+
 impl Writer<'_> {
     /// Writes the body of a Table. `false` if name or definition are too long.
     pub fn table(&mut self, name: &str, definition: &[u8]) -> bool {
@@ -195,6 +211,11 @@ impl Writer<'_> {
             body.get_mut(..end)?.copy_from_slice(&reason.as_bytes()[..end]);
             Some(end)
         })
+    }
+
+    /// Writes the body of an Arm or Notice.
+    pub fn board_sequence(&mut self, sequence: u64) -> bool {
+        self.clock(Clock(sequence))
     }
 
     /// Writes the body of a Clock.

@@ -37,7 +37,7 @@ pub use acquire::{Acquire, Acquires};
 pub use answer::{Answer, Nack, PlacedNack};
 pub use chunk::{Arena, Chunk};
 pub use control::{
-    BarrierStep, ClockReport, REDUCE_MAX, Reduce, ReduceStep, Stop, TableDefinition,
+    BarrierStep, BoardSequence, ClockReport, REDUCE_MAX, Reduce, ReduceStep, Stop, TableDefinition,
 };
 pub use grant::{Grant, Grants, Holders};
 pub use location::{Location, Locations};
@@ -97,6 +97,12 @@ pub enum Kind {
     Stop = 18,
     /// A node's flushed clock.
     Clock = 19,
+    /// The main copies, for the last holder.
+    Offer = 20,
+    /// Tell me when the board has changed.
+    Arm = 21,
+    /// The board has changed.
+    Notice = 22,
 }
 
 impl Kind {
@@ -121,6 +127,9 @@ impl Kind {
             17 => Self::Reduce,
             18 => Self::Stop,
             19 => Self::Clock,
+            20 => Self::Offer,
+            21 => Self::Arm,
+            22 => Self::Notice,
             _ => return None,
         })
     }
@@ -182,6 +191,12 @@ pub enum Record<'a> {
     Stop(Stop<'a>),
     /// [`Kind::Clock`].
     Clock(ClockReport),
+    /// [`Kind::Offer`].
+    Offer(Keys<'a>),
+    /// [`Kind::Arm`]: the sequence that the sender has seen.
+    Arm(BoardSequence),
+    /// [`Kind::Notice`]: the sequence now.
+    Notice(BoardSequence),
 }
 
 /// What a Set replaces.
@@ -334,6 +349,9 @@ impl<'a> Record<'a> {
             Kind::Reduce => Self::Reduce(Reduce::decode(header, body)?),
             Kind::Stop => Self::Stop(Stop::decode(header, body)?),
             Kind::Clock => Self::Clock(ClockReport::decode(header, body)?),
+            Kind::Offer => Self::Offer(Keys::decode(header, body)?),
+            Kind::Arm => Self::Arm(BoardSequence::decode(header, body)?),
+            Kind::Notice => Self::Notice(BoardSequence::decode(header, body)?),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sterna_protocol::entry::EntryState;
 use sterna_protocol::machine::{Handled, PeerFault};
-use sterna_protocol::record::SetScope;
+use sterna_protocol::record::{Grant, SetScope};
 use sterna_protocol::storage::{Copied, Outcome};
 use sterna_protocol::{
     Classic, DirectoryWord, Entry, Epoch, Foreign, Full, Key, Machine, MetaWord, Outbox, Rank,
@@ -216,13 +216,13 @@ impl Foreign for Guard<'_> {
         None
     }
 
-    fn install_replica(&mut self, row: Option<&[u8]>, _: Epoch, _: u64) -> bool {
+    fn install_replica(&mut self, grant: &Grant<'_>) -> bool {
         assert_eq!(self.private.entry.state(), EntryState::Replica);
-        row.is_some_and(|row| row.len() == 8)
+        grant.row.is_some_and(|row| row.len() == 8)
     }
 
-    fn install_live(&mut self, row: Option<&[u8]>, _: Epoch, _: u64) -> Option<SlotId> {
-        row.filter(|row| row.len() == 8).map(|_| SlotId(0))
+    fn install_live(&mut self, grant: &Grant<'_>) -> Option<SlotId> {
+        grant.row.filter(|row| row.len() == 8).map(|_| SlotId(0))
     }
 }
 

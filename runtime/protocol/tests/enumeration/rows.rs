@@ -2,7 +2,7 @@
 //! tells whether it has been set.
 
 use sterna_protocol::entry::EntryState;
-use sterna_protocol::record::SetScope;
+use sterna_protocol::record::{Grant, SetScope};
 use sterna_protocol::rules::Rules;
 use sterna_protocol::storage::{Copied, Outcome};
 use sterna_protocol::{
@@ -243,14 +243,14 @@ impl Foreign for &mut Rows {
         None
     }
 
-    fn install_replica(&mut self, row: Option<&[u8]>, _: Epoch, _: u64) -> bool {
+    fn install_replica(&mut self, grant: &Grant<'_>) -> bool {
         assert_eq!(self.flush, 0, "K4: nothing is in flight");
-        row.and_then(value).map(|row| self.base = row).is_some()
+        grant.row.and_then(value).map(|row| self.base = row).is_some()
     }
 
-    fn install_live(&mut self, row: Option<&[u8]>, _: Epoch, _: u64) -> Option<SlotId> {
+    fn install_live(&mut self, grant: &Grant<'_>) -> Option<SlotId> {
         assert_eq!(self.flush, 0, "K4: nothing is in flight");
-        let row = row.and_then(value)?;
+        let row = grant.row.and_then(value)?;
         let row = if std::mem::take(&mut self.staged) { SET } else { row };
         self.base = row + std::mem::take(&mut self.accumulator);
         Some(SlotId(0))

@@ -1,4 +1,4 @@
-//! Open addressing over words that readers probe without a lock.
+//! Open addressing over words that readers probe without a lock: over entries, and over slots.
 //!
 //! A word is 0 or `tag << 32 | cell + 1`; the tag's low bits give the place where probing starts. Only
 //! the holder of the shard's lock writes. A reader that races with a removal (which shifts later words
@@ -7,23 +7,23 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-pub(super) struct Index {
+pub(crate) struct Index {
     words: Box<[AtomicU64]>,
 }
 
 impl Index {
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         assert!(len.is_power_of_two());
         Self { words: (0..len).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
 
     /// The cells that may hold a key with this tag, first to last.
     #[expect(clippy::cast_possible_truncation, reason = "the cell is the low half")]
-    pub(super) fn candidates(&self, tag: u32) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn candidates(&self, tag: u32) -> impl Iterator<Item = u32> + '_ {
         (0..self.len())
             .map(move |step| self.words[self.wrap(tag as usize + step)].load(Ordering::Relaxed))
             .take_while(|&word| word != 0)
@@ -31,8 +31,15 @@ impl Index {
             .map(|word| word as u32 - 1)
     }
 
+    /// Starts loading the words that probing begins with.
+    #[inline]
+    pub(crate) fn prefetch(&self, tag: u32) {
+        let first = &self.words[self.wrap(tag as usize)];
+        crate::prefetch::read(std::ptr::from_ref(first).cast());
+    }
+
     /// Adds a word; there is room for it.
-    pub(super) fn insert(&self, tag: u32, cell: u32) {
+    pub(crate) fn insert(&self, tag: u32, cell: u32) {
         let place = (0..self.len())
             .map(|step| self.wrap(tag as usize + step))
             .find(|&place| self.words[place].load(Ordering::Relaxed) == 0)
@@ -42,7 +49,7 @@ impl Index {
     }
 
     /// Removes a word and moves back those behind it that its place kept from theirs.
-    pub(super) fn remove(&self, tag: u32, cell: u32) {
+    pub(crate) fn remove(&self, tag: u32, cell: u32) {
         let wanted = u64::from(tag) << 32 | u64::from(cell + 1);
         let mut hole = (0..self.len())
             .map(|step| self.wrap(tag as usize + step))
@@ -67,7 +74,7 @@ impl Index {
 
     /// The same words in twice the room.
     #[expect(clippy::cast_possible_truncation, reason = "the cell is the low half")]
-    pub(super) fn doubled(&self) -> Self {
+    pub(crate) fn doubled(&self) -> Self {
         let larger = Self::new(self.len() * 2);
         for word in &self.words {
             let word = word.load(Ordering::Relaxed);

@@ -6,7 +6,7 @@ use super::index::Index;
 use super::{Control, Entry, ForeignKey};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
-/// Cells that are allocated together.
+/// Cells of the first segment; each further one has twice as many.
 const SEGMENT_CELLS: usize = if cfg!(loom) { 2 } else { 256 };
 /// Words of the first index; it doubles whenever it is half full.
 const INDEX_WORDS: usize = if cfg!(loom) { 4 } else { 64 };
@@ -55,6 +55,12 @@ impl<C> Cell<C> {
     }
 }
 
+/// The segment of a cell, and its place there.
+fn place(cell: usize) -> (usize, usize) {
+    let segment = (cell / SEGMENT_CELLS + 1).ilog2() as usize;
+    (segment, cell - SEGMENT_CELLS * ((1 << segment) - 1))
+}
+
 impl<C: Control> Shard<C> {
     pub(super) fn new(limit: usize) -> Self {
         let indexes = (limit * 2).next_power_of_two().max(INDEX_WORDS) / INDEX_WORDS;
@@ -65,7 +71,7 @@ impl<C: Control> Shard<C> {
             Inner { free: Vec::new(), cells: 0, hand: 0, generation: 1, created: 0, evicted: 0 };
         Self {
             limit,
-            segments: (0..limit.div_ceil(SEGMENT_CELLS)).map(|_| OnceLock::new()).collect(),
+            segments: (0..=place(limit).0).map(|_| OnceLock::new()).collect(),
             indexes,
             current: AtomicUsize::new(0),
             inner: Mutex::new(inner),
@@ -83,8 +89,8 @@ impl<C: Control> Shard<C> {
     }
 
     pub(super) fn cell(&self, cell: u32) -> Option<&Cell<C>> {
-        let cell = cell as usize;
-        self.segments.get(cell / SEGMENT_CELLS)?.get()?.get(cell % SEGMENT_CELLS)
+        let (segment, at) = place(cell as usize);
+        self.segments.get(segment)?.get()?.get(at)
     }
 
     /// The locked entry of a key. May miss one that is being made or moved in the index.
@@ -125,8 +131,14 @@ impl<C: Control> Shard<C> {
         let control = C::new(inner.generation);
         inner.created += 1;
         let mut guard = self.cell(cell)?.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *guard =
-            Some(Entry { control, accumulator: None, flush: None, id, dirty: false, used: true });
+        *guard = Some(Entry {
+            control,
+            accumulator: None,
+            flush: None,
+            id,
+            dirty: [false; 2],
+            used: true,
+        });
         self.index().insert(tag, cell);
         Some((cell, guard))
     }
@@ -137,8 +149,10 @@ impl<C: Control> Shard<C> {
         }
         if (inner.cells as usize) < self.limit {
             let cell = inner.cells;
-            self.segments[cell as usize / SEGMENT_CELLS]
-                .get_or_init(|| (0..SEGMENT_CELLS).map(|_| Cell(Mutex::new(None))).collect());
+            let (segment, _) = place(cell as usize);
+            self.segments[segment].get_or_init(|| {
+                (0..SEGMENT_CELLS << segment).map(|_| Cell(Mutex::new(None))).collect()
+            });
             inner.cells += 1;
             return Some(cell);
         }

@@ -1,0 +1,459 @@
+//! Replicas are kept fresh: their holder looks at the owner's board, and READs the rows that have changed.
+//!
+//! ```text
+//! holder                                   owner
+//!   | -- READ root, changed blocks' pages,
+//!   |    changed pages' versions ---------> board    no thread of the owner runs
+//!   | -- READ rows of newer versions -----> rows     each under rule K2
+//!   |    pause: at least 100 us, 20 times the round's time
+//!   |    .. until two rounds find nothing:
+//!   | -- Arm(sequence) -------------------> |  arms, folds, and answers at once if it is past that
+//!   | <------------------------- Notice --- |  at the first change
+//! ```
+//! Idle replicas cost nothing, and what a round moves follows what has changed, not what is held.
+
+mod watch;
+
+use std::collections::VecDeque;
+
+use sterna_protocol::entry::{EntryState, ReadPermit, ReadVerdict};
+use sterna_protocol::record::{Arena, Kind};
+use sterna_protocol::{Rank, TableId};
+use sterna_rdma::{Completion, FabricError, Read, ReadData, ReadLane, RegionId};
+use sterna_store::{EntryId, board_layout as layout, shape::HEADER_BYTES};
+
+use super::engine::{Engine, PAUSE_FACTOR, PAUSE_NS};
+use super::storage::{ForeignRow, NewCopy, read_floats};
+use super::{Remote, read};
+use crate::error::Result;
+use crate::table::Table;
+
+use watch::{Mode, Watch};
+
+/// How often an engine looks whether its rows have changed while holders look at its board, in nanoseconds.
+const FOLD_NS: u64 = 200_000;
+
+/// How soon an engine looks again for READs under way, in nanoseconds.
+const READ_NS: u64 = 20_000;
+
+/// A READ of a round.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    owner: Rank,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Root,
+    Pages(u32),
+    Versions(u32, u64),
+    Row { place: u32, entry: EntryId, again: bool, permit: Option<ReadPermit> },
+}
+
+/// See the module. The engine's lock guards it.
+pub(super) struct Refresher {
+    lane: Box<dyn ReadLane>,
+    /// By owner.
+    watches: Vec<Watch>,
+    queue: VecDeque<Job>,
+    /// READs under way, by token.
+    open: Vec<Option<Job>>,
+    idle: Vec<usize>,
+    /// By holder, for this node's own board: the sequence it has seen and waits for a change of.
+    armed: Vec<Option<u64>>,
+    /// Holders that look at this node's board on their own.
+    looking: Vec<bool>,
+    row: Vec<f32>,
+    /// Rows read anew.
+    pub(super) refreshed: u64,
+}
+
+impl Refresher {
+    pub(super) fn new(lane: Box<dyn ReadLane>, size: usize) -> Self {
+        Self {
+            lane,
+            watches: (0..size).map(|_| Watch::new()).collect(),
+            queue: VecDeque::new(),
+            open: Vec::new(),
+            idle: Vec::new(),
+            armed: vec![None; size],
+            looking: vec![false; size],
+            row: Vec::new(),
+            refreshed: 0,
+        }
+    }
+
+    /// A peer has told where its board is.
+    pub(super) fn found_board(&mut self, owner: Rank, region: RegionId) {
+        self.watches[owner.index()].board = Some(region);
+    }
+
+    pub(super) fn peer_lost(&mut self, peer: Rank) {
+        self.armed[peer.index()] = None;
+        self.looking[peer.index()] = false;
+        let watch = &mut self.watches[peer.index()];
+        watch.pages.clear();
+        watch.again.clear();
+        self.queue.retain(|job| job.owner != peer);
+    }
+
+    /// A holder has seen this sequence of this node's board and wants to be told of the next.
+    pub(super) fn armed(&mut self, holder: Rank, seen: u64) {
+        self.armed[holder.index()] = Some(seen);
+        self.looking[holder.index()] = false;
+    }
+
+    /// An owner's board has changed.
+    pub(super) fn noticed(&mut self, owner: Rank) {
+        self.watches[owner.index()].hurry(0);
+    }
+
+    /// When the engine has to look again, if before long.
+    pub(super) fn next_ns(&self, now_ns: u64) -> Option<u64> {
+        let rounds = self.watches.iter().filter_map(|watch| match watch.mode {
+            Mode::Active { next_ns } => Some(next_ns),
+            Mode::Round { .. } => Some(now_ns + READ_NS),
+            Mode::Idle | Mode::Armed => None,
+        });
+        let folds = self.looking.contains(&true).then(|| now_ns + FOLD_NS);
+        rounds.chain(folds).min()
+    }
+
+    /// Holds a round of all replicas; gives what [`Refresher::held`] is asked about.
+    pub(super) fn demand(&mut self, now_ns: u64) -> Vec<u64> {
+        let demand = |watch: &mut Watch| {
+            watch.hurry(now_ns);
+            if watch.pages.is_empty() { 0 } else { watch.begun + 1 }
+        };
+        self.watches.iter_mut().map(demand).collect()
+    }
+
+    /// The first owner whose replicas have not been looked at since the demand.
+    pub(super) fn missing(&mut self, demand: &[u64], now_ns: u64) -> Option<Rank> {
+        let mut ranks = (0..).map(Rank::from_index).zip(self.watches.iter_mut().zip(demand));
+        let missing = ranks.find(|(_, (watch, wanted))| {
+            let late = watch.ended < **wanted || !watch.again.is_empty();
+            **wanted > 0 && !watch.pages.is_empty() && late
+        });
+        missing.map(|(rank, (watch, _))| {
+            watch.hurry(now_ns);
+            rank
+        })
+    }
+}
+
+impl Remote {
+    /// Does what is due for this node's board and for its replicas; whether anything was done.
+    pub(super) fn refresh(&self, engine: &mut Engine, now_ns: u64) -> Result<bool> {
+        let mut done = self.fold_board(engine);
+        for NewCopy { owner, board, place } in engine.copies.drain(..) {
+            engine.refresher.watches[owner.index()].add(board, place, now_ns);
+        }
+        let refresher = &mut engine.refresher;
+        if refresher.open.len() == refresher.idle.len() && refresher.queue.is_empty() {
+            let due =
+                |watch: &Watch| matches!(watch.mode, Mode::Active { next_ns } if next_ns <= now_ns);
+            if !refresher.watches.iter().any(due) {
+                return Ok(done);
+            }
+        }
+        refresher.begin_rounds(now_ns);
+        refresher.post(self, &engine.tables)?;
+        done |= refresher.collect(self, &engine.tables)? > 0;
+        refresher.post(self, &engine.tables)?;
+        let spent = self.timing.now_ns().saturating_sub(now_ns);
+        let arms = engine.refresher.end_rounds(self.timing.now_ns(), spent);
+        for (owner, sequence) in arms {
+            engine.tell(owner, Kind::Arm, TableId(0), 0, |writer| {
+                writer.board_sequence(sequence);
+            });
+        }
+        Ok(done)
+    }
+
+    /// Folds what this node's workers have changed into its board, and tells those who wait for it.
+    pub(super) fn fold_board(&self, engine: &mut Engine) -> bool {
+        let waiting = engine.refresher.armed.iter().any(Option::is_some);
+        // First armed, then folded: a change that the fold misses wakes the engine.
+        self.board.set_armed(waiting);
+        let tables = &engine.tables;
+        let changed = self.board.fold(|table, slot| {
+            tables.get(usize::from(table.0)).and_then(|table| table.0.rows.version_of(slot))
+        });
+        if waiting {
+            let sequence = self.board.sequence();
+            for index in 0..engine.refresher.armed.len() {
+                if engine.refresher.armed[index].take_if(|seen| *seen != sequence).is_some() {
+                    engine.refresher.looking[index] = true;
+                    let holder = Rank::from_index(index);
+                    engine.tell(holder, Kind::Notice, TableId(0), 0, |writer| {
+                        writer.board_sequence(sequence);
+                    });
+                }
+            }
+        }
+        changed > 0
+    }
+
+    /// Reads all replicas of this node anew that have changed by now.
+    pub(super) fn refresh_all(&self) -> Result<()> {
+        let deadline = self.now() + self.wait_limit;
+        let demand = self.engine().refresher.demand(self.timing.now_ns());
+        loop {
+            let missing = self.engine().refresher.missing(&demand, self.timing.now_ns());
+            let Some(rank) = missing else { return Ok(()) };
+            self.check_peer(rank)?;
+            if self.now() >= deadline {
+                let what = "a refresh of replicas";
+                return Err(self.late(&super::Waiting { what, rank: Some(rank) }));
+            }
+            self.help(std::time::Duration::from_micros(100))?;
+        }
+    }
+}
+
+impl Refresher {
+    fn begin_rounds(&mut self, now_ns: u64) {
+        for (index, watch) in self.watches.iter_mut().enumerate() {
+            let Mode::Active { next_ns } = watch.mode else { continue };
+            if next_ns > now_ns || watch.board.is_none() {
+                continue;
+            }
+            let owner = Rank::from_index(index);
+            watch.mode = Mode::Round { began_ns: now_ns };
+            watch.begun += 1;
+            watch.spent_ns = 0;
+            watch.open = 1;
+            self.queue.push_back(Job { owner, what: What::Root });
+            for (place, entry) in std::mem::take(&mut watch.again) {
+                watch.open += 1;
+                let what = What::Row { place, entry, again: true, permit: None };
+                self.queue.push_back(Job { owner, what });
+            }
+        }
+    }
+
+    /// Ends the rounds whose READs have all ended; gives whom to ask to tell of the next change.
+    fn end_rounds(&mut self, now_ns: u64, spent_ns: u64) -> Vec<(Rank, u64)> {
+        let mut arms = Vec::new();
+        for (index, watch) in self.watches.iter_mut().enumerate() {
+            if !matches!(watch.mode, Mode::Round { .. }) {
+                continue;
+            }
+            watch.spent_ns += spent_ns;
+            if watch.open == 0 {
+                let pause = PAUSE_NS.max(PAUSE_FACTOR * watch.spent_ns);
+                arms.extend(watch.end(now_ns, pause).map(|found| (Rank::from_index(index), found)));
+            }
+        }
+        arms
+    }
+
+    fn post(&mut self, remote: &Remote, tables: &[Table]) -> Result<()> {
+        while let Some(mut job) = self.queue.pop_front() {
+            let Some(read) = self.prepare(&mut job, remote, tables) else {
+                self.watches[job.owner.index()].open -= 1;
+                continue;
+            };
+            let token = self.idle.pop().unwrap_or_else(|| {
+                self.open.push(None);
+                self.open.len() - 1
+            });
+            match self.lane.post(Read { token: token as u64, ..read }) {
+                Ok(()) => self.open[token] = Some(job),
+                Err(error) => {
+                    self.idle.push(token);
+                    give_back(&mut job, remote, tables);
+                    if !matches!(error, FabricError::LaneFull { .. }) {
+                        self.watches[job.owner.index()].open -= 1;
+                        continue;
+                    }
+                    self.queue.push_front(job);
+                    break;
+                }
+            }
+        }
+        Ok(self.lane.submit()?)
+    }
+
+    /// What to read for a job; nothing if it is not to be done.
+    fn prepare(&mut self, job: &mut Job, remote: &Remote, tables: &[Table]) -> Option<Read> {
+        let watch = &mut self.watches[job.owner.index()];
+        let on_board = |offset: usize, bytes: usize| {
+            let len = u32::try_from(bytes).expect("a group");
+            let region = watch.board?;
+            Some(Read { peer: job.owner, region, offset: offset as u64, len, token: 0 })
+        };
+        match &mut job.what {
+            What::Root => on_board(0, layout::ROOT_BYTES),
+            What::Pages(block) => on_board(layout::pages(*block as usize), layout::GROUP_BYTES),
+            What::Versions(page, _) => {
+                on_board(layout::versions(*page as usize), layout::GROUP_BYTES)
+            }
+            What::Row { place, entry, again, permit } => {
+                let mut row = held(*entry, remote, tables)?;
+                let copy = row.guard.control.copy.filter(|copy| copy.board == *place)?;
+                let location = row.guard.control.location;
+                let Some(granted) = row.guard.control.control.refresh(*again) else {
+                    let waits = row.guard.control.control.state() == EntryState::Replica;
+                    if waits {
+                        watch.again.push((*place, *entry));
+                    }
+                    return None;
+                };
+                let (table, owner) = (row.table, granted.owner);
+                let slot = location.filter(|at| at.epoch == copy.epoch && owner == job.owner);
+                let at = slot.map(|at| table.rows.shape().place(at.slot));
+                let region = at.and_then(|at| table.peers.region(owner, Arena::Rows, at.chunk));
+                let (Some(at), Some(region)) = (at, region) else {
+                    row.guard.control.control.cancel_read(granted);
+                    row.list();
+                    watch.again.push((*place, *entry));
+                    return None;
+                };
+                *permit = Some(granted);
+                let bytes = HEADER_BYTES + table.shape.row_len() * size_of::<f32>();
+                let len = u32::try_from(bytes.next_multiple_of(8)).expect("a row is at most 1 MiB");
+                Some(Read { peer: owner, region, offset: at.offset as u64, len, token: 0 })
+            }
+        }
+    }
+
+    fn collect(&mut self, remote: &Remote, tables: &[Table]) -> Result<usize> {
+        let Self { lane, watches, queue, open, idle, row, refreshed, .. } = self;
+        let done = lane.poll(&mut |completion: Completion<'_>| {
+            let token = usize::try_from(completion.token).expect("a token of this lane");
+            let Some(mut job) = open.get_mut(token).and_then(Option::take) else { return };
+            idle.push(token);
+            let watch = &mut watches[job.owner.index()];
+            watch.open -= 1;
+            let owner = job.owner;
+            let mut add = |watch: &mut Watch, what: What| {
+                watch.open += 1;
+                queue.push_back(Job { owner, what });
+            };
+            let Ok(data) = &completion.result else {
+                give_back(&mut job, remote, tables);
+                watch.forget_seen();
+                return;
+            };
+            let word = |at: usize| {
+                u64::from_le_bytes(data.bytes[at..at + 8].try_into().expect("eight bytes"))
+            };
+            match job.what {
+                What::Root => {
+                    let blocks = watch.root(|block| word(layout::block(block)));
+                    blocks.into_iter().for_each(|block| add(watch, What::Pages(block)));
+                }
+                What::Pages(block) => {
+                    for (page, now) in watch.block(block, |page| word(8 * page)) {
+                        add(watch, What::Versions(page, now));
+                    }
+                }
+                What::Versions(page, now) => {
+                    let Some(known) = watch.pages.get_mut(&page) else { return };
+                    known.seen = Some(now);
+                    let mut changed = Vec::new();
+                    known.rows.retain(|&(place, entry)| {
+                        let version = word(8 * layout::within(place as usize));
+                        let state = stale(place, entry, owner, version, remote, tables);
+                        if state == Some(true) {
+                            changed.push((place, entry));
+                        }
+                        state.is_some()
+                    });
+                    if known.rows.is_empty() {
+                        watch.pages.remove(&page);
+                    }
+                    for (place, entry) in changed {
+                        add(watch, What::Row { place, entry, again: false, permit: None });
+                    }
+                }
+                What::Row { place, entry, permit, .. } => {
+                    let Some(permit) = permit else { return };
+                    match settle(entry, permit, data, row, remote, tables) {
+                        Some(true) => *refreshed += 1,
+                        Some(false) => watch.again.push((place, entry)),
+                        None => {}
+                    }
+                }
+            }
+        })?;
+        Ok(done)
+    }
+}
+
+/// The entry of a replica, if it is still one.
+fn held<'n>(entry: EntryId, remote: &'n Remote, tables: &'n [Table]) -> Option<ForeignRow<'n>> {
+    let guard = remote.foreign.at(entry)?;
+    if guard.control.control.state() != EntryState::Replica {
+        return None;
+    }
+    let table = &tables.get(usize::from(guard.key().table.0))?.0;
+    Some(ForeignRow { table, guard, remote, copies: None })
+}
+
+/// Whether a replica is older than the board says; nothing if there is no such replica any more.
+fn stale(
+    place: u32,
+    entry: EntryId,
+    owner: Rank,
+    version: u64,
+    remote: &Remote,
+    tables: &[Table],
+) -> Option<bool> {
+    let mut row = held(entry, remote, tables)?;
+    let control = &row.guard.control.control;
+    if control.owner() != owner {
+        return None;
+    }
+    let copy = row.guard.control.copy.as_mut().filter(|copy| copy.board == place)?;
+    Some(copy.version != version)
+}
+
+/// A READ that was not posted, or failed.
+fn give_back(job: &mut Job, remote: &Remote, tables: &[Table]) {
+    if let What::Row { entry, permit, .. } = &mut job.what
+        && let Some(permit) = permit.take()
+        && let Some(guard) = remote.foreign.at(*entry)
+        && let Some(table) = tables.get(usize::from(guard.key().table.0))
+    {
+        let mut row = ForeignRow { table: &table.0, guard, remote, copies: None };
+        row.guard.control.control.cancel_read(permit);
+        row.list();
+    }
+}
+
+/// Lets the entry judge a row that was read, and makes it the replica's base. `false`: once more; nothing: there is no replica.
+fn settle(
+    entry: EntryId,
+    permit: ReadPermit,
+    data: &ReadData<'_>,
+    row: &mut Vec<f32>,
+    remote: &Remote,
+    tables: &[Table],
+) -> Option<bool> {
+    let guard = remote.foreign.at(entry)?;
+    let table = &tables.get(usize::from(guard.key().table.0))?.0;
+    let mut entry = ForeignRow { table, guard, remote, copies: None };
+    let found = read::judge(entry.guard.key().key, Some(permit.epoch), data, false);
+    let verdict = entry.guard.control.control.finish_read(permit, found);
+    let replica = entry.guard.control.control.state() == EntryState::Replica;
+    let mut fresh = false;
+    if replica && verdict == ReadVerdict::Accept {
+        let [before, after] = read::metas(data);
+        row.resize(table.shape.row_len(), 0.0);
+        read_floats(&data.bytes[HEADER_BYTES..], row);
+        fresh = entry.refresh(row, before, after);
+    }
+    // An exchange may have been held back for this READ.
+    entry.list();
+    replica.then_some(fresh)
+}
+
+impl std::fmt::Debug for Refresher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refresher").field("refreshed", &self.refreshed).finish_non_exhaustive()
+    }
+}

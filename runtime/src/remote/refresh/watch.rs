@@ -1,0 +1,163 @@
+//! What a node has seen of the board of one owner, and of which of the rows there it has replicas.
+
+use std::collections::BTreeMap;
+
+use sterna_rdma::RegionId;
+use sterna_store::{EntryId, board_layout as layout};
+
+/// Rounds without a change after which the owner is asked to tell of the next one.
+const QUIET_ROUNDS: u32 = 2;
+
+/// Whether the board is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// There are no replicas of this owner's rows.
+    Idle,
+    /// A round is due at this time.
+    Active { next_ns: u64 },
+    /// A round is under way.
+    Round { began_ns: u64 },
+    /// The owner tells of the next change.
+    Armed,
+}
+
+/// The rows of a page that have replicas here.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// The page's word when all below it had been looked at.
+    pub(super) seen: Option<u64>,
+    /// Places on the board, and the entries of the replicas.
+    pub(super) rows: Vec<(u32, EntryId)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) board: Option<RegionId>,
+    pub(super) mode: Mode,
+    pub(super) pages: BTreeMap<u32, Page>,
+    /// The words of the root when all below them had been looked at.
+    sequence: Option<u64>,
+    blocks: BTreeMap<u32, u64>,
+    /// Replicas whose READ did not count, or that could not be read: next round, whatever the board says.
+    pub(super) again: Vec<(u32, EntryId)>,
+    /// READs of the round that have not ended.
+    pub(super) open: usize,
+    /// The sequence that the round found.
+    found: u64,
+    quiet: u32,
+    /// Rounds begun and ended.
+    pub(super) begun: u64,
+    pub(super) ended: u64,
+    /// Time spent on the round by this node, in nanoseconds.
+    pub(super) spent_ns: u64,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Self {
+            board: None,
+            mode: Mode::Idle,
+            pages: BTreeMap::new(),
+            sequence: None,
+            blocks: BTreeMap::new(),
+            again: Vec::new(),
+            open: 0,
+            found: 0,
+            quiet: 0,
+            begun: 0,
+            ended: 0,
+            spent_ns: 0,
+        }
+    }
+
+    /// A replica has been set up. What changed before it was listed here may have been looked at already, so its page is looked at
+    /// once more.
+    pub(super) fn add(&mut self, place: u32, entry: EntryId, now_ns: u64) {
+        let page = layout::above(place as usize);
+        let block = layout::above(page);
+        self.blocks.remove(&number(block));
+        self.sequence = None;
+        let page = self.pages.entry(number(page)).or_default();
+        page.seen = None;
+        page.rows.retain(|&(other, _)| other != place);
+        page.rows.push((place, entry));
+        self.wake(now_ns);
+    }
+
+    /// A round is due, unless one is under way.
+    pub(super) fn wake(&mut self, now_ns: u64) {
+        self.quiet = 0;
+        if matches!(self.mode, Mode::Idle | Mode::Armed) && !self.pages.is_empty() {
+            self.mode = Mode::Active { next_ns: now_ns };
+        }
+    }
+
+    /// The next round is due now.
+    pub(super) fn hurry(&mut self, now_ns: u64) {
+        self.wake(now_ns);
+        if let Mode::Active { next_ns } = &mut self.mode {
+            *next_ns = now_ns;
+        }
+    }
+
+    /// Takes the root's words, in whatever order they were fetched: their sum is the sequence up to which changes are known. Gives
+    /// the blocks to be looked at.
+    pub(super) fn root(&mut self, word: impl Fn(usize) -> u64) -> Vec<u32> {
+        self.found = (0..layout::BLOCKS).map(&word).fold(0, u64::wrapping_add);
+        let mut changed = Vec::new();
+        let mut last = None;
+        for &page in self.pages.keys() {
+            let block = number(layout::above(page as usize));
+            if last.replace(block) != Some(block) {
+                let now = word(block as usize);
+                if self.blocks.insert(block, now) != Some(now) {
+                    changed.push(block);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Takes the page words of a block. Gives the pages to be looked at, with their words.
+    pub(super) fn block(&self, block: u32, word: impl Fn(usize) -> u64) -> Vec<(u32, u64)> {
+        let first = block * number(layout::GROUP_BYTES / 8);
+        let pages = self.pages.range(first..first + number(layout::GROUP_BYTES / 8));
+        pages
+            .map(|(&page, known)| (page, known.seen, word(layout::within(page as usize))))
+            .filter(|&(_, seen, now)| seen != Some(now))
+            .map(|(page, _, now)| (page, now))
+            .collect()
+    }
+
+    /// All READs of the round have ended; `pause_ns` is how long to wait before the next one. Gives the sequence to arm with, if
+    /// nothing has changed for long enough.
+    pub(super) fn end(&mut self, now_ns: u64, pause_ns: u64) -> Option<u64> {
+        self.ended = self.begun;
+        let calm = self.sequence == Some(self.found) && self.again.is_empty();
+        if self.again.is_empty() {
+            self.sequence = Some(self.found);
+        }
+        self.quiet = if calm { self.quiet + 1 } else { 0 };
+        self.mode = Mode::Active { next_ns: now_ns + pause_ns };
+        if self.pages.is_empty() {
+            self.mode = Mode::Idle;
+            self.again.clear();
+        } else if self.quiet >= QUIET_ROUNDS {
+            self.mode = Mode::Armed;
+            return Some(self.found);
+        }
+        None
+    }
+
+    /// A part of the round failed: all is looked at again.
+    pub(super) fn forget_seen(&mut self) {
+        self.sequence = None;
+        self.blocks.clear();
+        self.pages.values_mut().for_each(|page| page.seen = None);
+    }
+}
+
+fn number(of: usize) -> u32 {
+    u32::try_from(of).expect("boards have 2^18 places")
+}

@@ -1,0 +1,321 @@
+//! The protocol's view of this node's rows and entries.
+//!
+//! What a slot's header says of a row that is here holds; an entry's state says the rest. Rows come and go under their entry's
+//! lock, and are changed under their writer bit, which the engine tries and never waits for.
+//!
+//! | the row is | its slot | its entry |
+//! | --- | --- | --- |
+//! | here, at its home | Live, or Shared if others have replicas | none, or Remote and forgotten sooner or later |
+//! | here, of another home | Live or Shared, listed by its key | Live |
+//! | elsewhere, with a replica here | Replica, listed by its key | Replica |
+//! | elsewhere, its last copy kept | Remote | Remote |
+//! | elsewhere | Moved at its home; none otherwise | Remote, or none |
+
+mod foreign;
+
+use sterna_kernels::Update;
+use sterna_protocol::ids::RowId;
+use sterna_protocol::record::SetScope;
+use sterna_protocol::storage::{Copied, Full, Outcome, Storage};
+use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState};
+use sterna_store::{Due, EntryId, ForeignKey, NoSlot, Patience, Slot, SlotError, SlotGuard};
+
+use super::Remote;
+use crate::table::{Table, TableState};
+
+pub(crate) use foreign::{ForeignRow, key_word, read_floats};
+
+/// A replica that has just been set up, for who keeps it fresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NewCopy {
+    pub(crate) owner: Rank,
+    pub(crate) board: u32,
+    pub(crate) place: EntryId,
+}
+
+/// How long a row stays where it came to before it is given away against a wish of its node, in nanoseconds: ten times what a move
+/// takes between processes of a host. So an epoch is never as old as its number says, and rows do not go to and fro.
+const RESIDENCY_NS: u64 = 100_000;
+
+/// See the module. The engine owns it.
+pub(crate) struct NodeStorage<'n> {
+    pub(crate) remote: &'n Remote,
+    pub(crate) tables: &'n [Table],
+    /// One block or row, for updates and rows on their way.
+    pub(crate) scratch: &'n mut Vec<f32>,
+    /// One entry taken from a dirty list.
+    pub(crate) taken: &'n mut Vec<EntryId>,
+    /// Replicas set up.
+    pub(crate) copies: &'n mut Vec<NewCopy>,
+    /// Whether updates of replicas are due.
+    pub(crate) round: bool,
+}
+
+impl<'n> NodeStorage<'n> {
+    fn here(&self) -> Rank {
+        self.remote.fabric.rank()
+    }
+
+    fn table(&self, row: RowId) -> Option<&'n TableState> {
+        let table = self.tables.get(usize::from(row.table.0))?;
+        (row.key.0 < table.keys()).then_some(&*table.0)
+    }
+
+    fn slot(&self, row: RowId) -> Option<(&'n TableState, SlotId, Slot<'n>)> {
+        let table = self.table(row)?;
+        let (id, slot) = table.rows.find_surely(row.key)?;
+        Some((table, id, slot))
+    }
+
+    /// The writer bit of a main copy.
+    fn lock(&self, row: RowId) -> Result<(&'n TableState, SlotId, SlotGuard<'n>), Outcome> {
+        let (table, id, slot) = self.slot(row).ok_or(Outcome::Elsewhere)?;
+        match slot.lock(row.key, Patience::NONE) {
+            Ok(guard) => Ok((table, id, guard)),
+            Err(SlotError::Busy) => Err(Outcome::Busy),
+            Err(SlotError::Elsewhere) => Err(Outcome::Elsewhere),
+        }
+    }
+
+    /// Ends a change of a main copy.
+    fn commit(table: &TableState, key: Key, guard: SlotGuard<'_>) -> Outcome {
+        if guard.commit().state() == SlotState::Shared {
+            table.rows.mark_changed(key);
+        }
+        Outcome::Done
+    }
+
+    /// Copies a main copy out; then its slot gets the state that `change` says.
+    fn copy(
+        &self,
+        row: RowId,
+        out: &mut [u8],
+        change: impl FnOnce(SlotId, SlotGuard<'n>),
+    ) -> Copied {
+        let (table, id, guard) = match self.lock(row) {
+            Ok(locked) => locked,
+            Err(Outcome::Busy) => return Copied::Busy,
+            Err(_) => return Copied::Elsewhere,
+        };
+        let len = table.shape.row_len();
+        let Some(out) = out.get_mut(..len * size_of::<f32>()) else { return Copied::NoRoom };
+        let mut floats = vec![0.0; len];
+        guard.read(&mut floats);
+        foreign::write_floats(&floats, out);
+        let meta = guard.meta();
+        change(id, guard);
+        Copied::Row(out.len(), meta)
+    }
+}
+
+impl<'n> Storage for NodeStorage<'n> {
+    type Place = EntryId;
+    type Foreign<'a>
+        = ForeignRow<'a>
+    where
+        Self: 'a;
+
+    fn home(&self, row: RowId) -> Option<Rank> {
+        Some(self.table(row)?.rows.placement().locate(row.key)?.home)
+    }
+
+    fn find(&mut self, row: RowId) -> Option<ForeignRow<'_>> {
+        let table = self.table(row)?;
+        let guard = self.remote.foreign.find(ForeignKey { table: row.table, key: row.key })?;
+        Some(self.foreign(table, guard))
+    }
+
+    fn entry(&mut self, row: RowId) -> Result<ForeignRow<'_>, Full> {
+        let table = self.table(row).ok_or(Full)?;
+        let key = ForeignKey { table: row.table, key: row.key };
+        let mut guard = self.remote.foreign.entry(key).map_err(|_| Full)?;
+        guard.control.start(|| key_word(table, row.key));
+        Ok(self.foreign(table, guard))
+    }
+
+    fn at(&mut self, place: EntryId) -> Option<ForeignRow<'_>> {
+        let guard = self.remote.foreign.at(place)?;
+        let table = self.tables.get(usize::from(guard.key().table.0))?;
+        Some(self.foreign(&table.0, guard))
+    }
+
+    fn next_dirty(&mut self, owner: Rank) -> Option<ForeignRow<'_>> {
+        let foreign = &self.remote.foreign;
+        self.taken.clear();
+        let mut due = Due::Now;
+        foreign.take_dirty(owner, due, 1, self.taken);
+        if self.taken.is_empty() && self.round {
+            due = Due::Round;
+            foreign.take_dirty(owner, due, 1, self.taken);
+        }
+        let mut guard = foreign.at(*self.taken.first()?)?;
+        guard.clear_dirty(due);
+        let table = self.tables.get(usize::from(guard.key().table.0))?;
+        Some(self.foreign(&table.0, guard))
+    }
+
+    fn prefetch(&self, row: RowId) {
+        if let Some(table) = self.table(row)
+            && let Some(slot) = table.rows.slot(row.key)
+        {
+            slot.prefetch_write();
+        }
+    }
+
+    fn live(&mut self, row: RowId) -> Option<(MetaWord, SlotId)> {
+        let (_, id, slot) = self.slot(row)?;
+        let (key, meta) = slot.header();
+        (key == row.key && meta.state().owns()).then_some((meta, id))
+    }
+
+    fn apply(&mut self, row: RowId, update: &[u8]) -> Outcome {
+        let (table, _, mut guard) = match self.lock(row) {
+            Ok(locked) => locked,
+            Err(outcome) => return outcome,
+        };
+        let block = table.shape.block_len();
+        if self.scratch.len() < block {
+            self.scratch.resize(block, 0.0);
+        }
+        let Ok(update) = Update::decode(&table.shape, update, self.scratch) else {
+            return Outcome::Malformed;
+        };
+        guard.edit(|row| update.apply(row));
+        Self::commit(table, row.key, guard)
+    }
+
+    fn set(&mut self, row: RowId, values: &[u8], scope: SetScope) -> Outcome {
+        let (table, _, mut guard) = match self.lock(row) {
+            Ok(locked) => locked,
+            Err(outcome) => return outcome,
+        };
+        let given = match scope {
+            SetScope::Values => table.shape.dim,
+            SetScope::WholeRow => table.shape.row_len(),
+        };
+        if values.len() != given * size_of::<f32>() {
+            return Outcome::Malformed;
+        }
+        let mut whole = vec![0.0; table.shape.row_len()];
+        table.shape.reset_state(&mut whole);
+        read_floats(values, &mut whole[..given]);
+        guard.write(&whole);
+        Self::commit(table, row.key, guard)
+    }
+
+    fn copy_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
+        self.copy(row, out, |_, _| ())
+    }
+
+    fn enter_board(&mut self, row: RowId) -> Option<u32> {
+        let (table, id, slot) = self.slot(row)?;
+        table.rows.enter_board(id, slot.header().1.version())
+    }
+
+    fn share_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
+        self.copy(row, out, |_, guard| {
+            let meta = guard.meta();
+            guard.change(SlotState::Shared, meta.epoch(), meta.version());
+        })
+    }
+
+    fn unshare(&mut self, row: RowId) {
+        // Where a worker is at work, the row stays Shared: its place is used again by the next share.
+        if let Ok((table, id, guard)) = self.lock(row) {
+            let meta = guard.meta();
+            table.rows.leave_board(id);
+            guard.change(SlotState::Live, meta.epoch(), meta.version());
+        }
+    }
+
+    fn wanted(&self, row: RowId) -> bool {
+        self.table(row).is_some_and(|table| self.remote.wanted(table, row.key))
+    }
+
+    fn fresh(&mut self, row: RowId, now_ns: u64) -> bool {
+        self.find(row).is_some_and(|foreign| {
+            let arrived = foreign.guard.control.arrived_ns;
+            arrived > 0 && now_ns < arrived + RESIDENCY_NS
+        })
+    }
+
+    fn move_row(&mut self, row: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
+        let Some(table) = self.table(row) else { return Copied::Elsewhere };
+        let home = table.rows.placement().locate_known(row.key);
+        let at_home = home.home == self.here();
+        // The entry first: whoever finds the row gone asks it.
+        let key = ForeignKey { table: row.table, key: row.key };
+        let entry = self.remote.foreign.find(key);
+        let copied = self.copy(row, out, |id, guard| {
+            table.rows.leave_board(id);
+            if at_home {
+                let word = DirectoryWord::new(next, epoch, SlotId::UNDISCLOSED);
+                table.rows.directory().set(home.slot, word);
+            } else {
+                table.rows.unlist_slot(row.key, id);
+            }
+            guard.change(SlotState::Moved, epoch, u64::from(next.0));
+            if !at_home {
+                table.rows.give_slot(id);
+            }
+        });
+        if matches!(copied, Copied::Row(..))
+            && let Some(guard) = entry
+        {
+            ForeignRow { table, guard, copies: None, remote: self.remote }.left(next, epoch);
+        }
+        copied
+    }
+
+    fn directory(&self, row: RowId) -> Option<DirectoryWord> {
+        let table = self.table(row)?;
+        let at = table.rows.placement().locate(row.key)?;
+        if at.home == self.here() { table.rows.directory().load(at.slot) } else { None }
+    }
+
+    fn set_directory(&mut self, row: RowId, word: DirectoryWord) {
+        let table = self.table(row).expect("the machine looked the word up before");
+        let at = table.rows.placement().locate_known(row.key);
+        table.rows.directory().set(at.slot, word);
+    }
+}
+
+impl<'n> NodeStorage<'n> {
+    fn foreign<'a>(
+        &'a mut self,
+        table: &'a TableState,
+        guard: sterna_store::EntryGuard<'a, super::held::Held>,
+    ) -> ForeignRow<'a> {
+        ForeignRow { table, guard, copies: Some(self.copies), remote: self.remote }
+    }
+}
+
+impl Remote {
+    /// A slot for a row of another home: one that is free, or in one more chunk within the memory cap.
+    fn take_slot(&self, table: &TableState) -> Option<SlotId> {
+        loop {
+            match table.rows.take_slot() {
+                Ok(slot) => return Some(slot),
+                Err(NoSlot::Chunk) => self.grow(table)?,
+                Err(NoSlot::Full) => return None,
+            }
+        }
+    }
+
+    /// Adds a chunk to a table's rows, if the cap allows; the engine tells peers of it.
+    fn grow(&self, table: &TableState) -> Option<()> {
+        use std::sync::atomic::Ordering;
+        let bytes = table.rows.shape().chunk_bytes();
+        let taken =
+            |used: usize| used.checked_add(bytes).filter(|&used| used <= self.pool_bytes_max);
+        self.pool_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
+        let memory = super::chunks::allocate(&*self.fabric, "rows", bytes);
+        match memory {
+            Ok(memory) => table.rows.arena().grow(memory).ok().map(drop),
+            Err(error) => {
+                tracing::warn!("no memory for rows of other nodes: {error}");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What this node's workers have announced to use: counted per key; the first to want a key and the last to want it no longer
+//! change something.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use sterna_protocol::entry::EntryState;
+use sterna_protocol::ids::RowId;
+use sterna_protocol::{Key, SlotState};
+use sterna_store::ForeignKey;
+
+use std::sync::atomic::Ordering;
+
+use super::storage::ForeignRow;
+use super::{Remote, Waiting, lock};
+use crate::error::Result;
+use crate::policy::Policy;
+use crate::table::{Table, TableState};
+
+/// How long to wait for room before looking again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+impl Remote {
+    /// Asks for replicas of the rows of a new table that the policy wants everywhere.
+    pub(crate) fn replicate(&self, table: &Table) -> Result<()> {
+        let hot = &table.0.spec.hot.0;
+        let row = |key| RowId { table: table.id(), key: Key(key) };
+        self.hot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(hot.iter().map(|&key| row(key)));
+        match self.policy {
+            Policy::FullReplication => {
+                (0..table.keys()).try_for_each(|key| self.want(table, Key(key)))
+            }
+            Policy::Mixed => hot.iter().try_for_each(|&key| self.want(table, Key(key))),
+            _ => Ok(()),
+        }
+    }
+
+    /// One more intent names a key.
+    pub(crate) fn want(&self, table: &Table, key: Key) -> Result<()> {
+        let rows = &table.0.rows;
+        let at = rows.placement().locate_known(key);
+        if at.home == rows.here() {
+            let count = rows.directory().references(at.slot).expect("a home slot");
+            if count.fetch_add(1, Ordering::Relaxed) > 0 || rows.version_of(at.slot).is_some() {
+                return Ok(());
+            }
+            return self.with_row(table, key, |row: &mut ForeignRow<'_>| {
+                row.acquire();
+            });
+        }
+        self.with_row(table, key, |row| {
+            row.guard.control.references += 1;
+            if row.guard.control.references == 1 {
+                row.acquire();
+            }
+        })
+    }
+
+    /// One intent less names a key.
+    pub(crate) fn unwant(&self, table: &Table, key: Key) {
+        let rows = &table.0.rows;
+        let at = rows.placement().locate_known(key);
+        let id = ForeignKey { table: rows.id(), key };
+        if at.home == rows.here() {
+            let count = rows.directory().references(at.slot).expect("a home slot");
+            if count.fetch_sub(1, Ordering::Relaxed) > 1 {
+                return;
+            }
+        }
+        let Some(guard) = self.foreign.find(id) else {
+            return self.note_unwanted(table, key);
+        };
+        let mut row = ForeignRow { table: &table.0, guard, remote: self, copies: None };
+        if at.home != rows.here() {
+            let held = &mut row.guard.control;
+            held.references = held.references.saturating_sub(1);
+            if held.references > 0 {
+                return;
+            }
+        }
+        row.guard.control.patience = 0;
+        row.release();
+        drop(row);
+        self.note_unwanted(table, key);
+    }
+
+    /// Asks for the main copy of a key; whether there is something to wait for.
+    pub(crate) fn localize(&self, table: &Table, key: Key) -> Result<bool> {
+        let mut asked = false;
+        self.with_row(table, key, |row| {
+            if !row.is_here() {
+                row.guard.control.force = true;
+                row.guard.control.control.want_acquire();
+                row.list();
+                asked = true;
+            }
+        })?;
+        Ok(asked)
+    }
+
+    /// Whether [`Remote::localize`] of a key has been answered.
+    pub(crate) fn is_localized(&self, table: &Table, key: Key) -> bool {
+        self.foreign.find(ForeignKey { table: table.id(), key }).is_none_or(|guard| {
+            let entry = &guard.control.control;
+            !guard.control.force || entry.state() == EntryState::Live
+        })
+    }
+
+    /// Waits until all have been answered.
+    pub(crate) fn settle_localized(&self, table: &Table, keys: &[Key]) -> Result<()> {
+        let deadline = self.now() + self.wait_limit;
+        for &key in keys {
+            while !self.is_localized(table, key) {
+                if self.now() >= deadline {
+                    return Err(
+                        self.late(&Waiting { what: "rows that were asked for", rank: None })
+                    );
+                }
+                self.check_deaths()?;
+                self.help(PAUSE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an intent of this node names a key.
+    pub(crate) fn wanted(&self, table: &TableState, key: Key) -> bool {
+        let at = table.rows.placement().locate_known(key);
+        if at.home == table.rows.here() {
+            return table.rows.directory().wanted(at.slot);
+        }
+        let id = ForeignKey { table: table.rows.id(), key };
+        self.foreign.find(id).is_some_and(|guard| guard.control.references > 0)
+    }
+
+    /// The same under the key's lock.
+    pub(crate) fn wanted_by(&self, row: &ForeignRow<'_>) -> bool {
+        self.references(row) > 0
+    }
+
+    /// How many intents name a key, under its lock.
+    pub(crate) fn references(&self, row: &ForeignRow<'_>) -> u32 {
+        let (rows, key) = (&row.table.rows, row.guard.key().key);
+        let at = rows.placement().locate_known(key);
+        if at.home == rows.here() {
+            let count = rows.directory().references(at.slot);
+            return count.map_or(0, |count| count.load(Ordering::Relaxed));
+        }
+        row.guard.control.references
+    }
+
+    /// Tells the engine that intents on a key have ended, if others have replicas of it.
+    fn note_unwanted(&self, table: &Table, key: Key) {
+        let rows = &table.0.rows;
+        let shared = rows.slot(key).is_some_and(|slot| {
+            let (found, meta) = slot.header();
+            found == key && meta.state() == SlotState::Shared
+        });
+        if shared {
+            lock(&self.unwanted).push(RowId { table: rows.id(), key });
+        }
+    }
+
+    fn with_row(
+        &self,
+        table: &Table,
+        key: Key,
+        work: impl FnOnce(&mut ForeignRow<'_>),
+    ) -> Result<()> {
+        let deadline = self.now() + self.wait_limit;
+        loop {
+            if let Some(mut row) = self.row(table, key) {
+                work(&mut row);
+                return Ok(());
+            }
+            if self.now() >= deadline {
+                return Err(self.late(&Waiting { what: "room for an intent", rank: None }));
+            }
+            self.help(PAUSE)?;
+        }
+    }
+}
+
+impl ForeignRow<'_> {
+    /// Asks for a base, if there is none.
+    fn acquire(&mut self) {
+        if self.is_here() || self.guard.control.control.state() == EntryState::Replica {
+            return;
+        }
+        self.guard.control.control.want_acquire();
+        self.list();
+    }
+}

@@ -1,0 +1,208 @@
+//! What a worker has announced to use, and when that is acted on.
+//!
+//! An intent names keys and the clocks in which they will be used. It becomes active when its start is near, and ends when the
+//! clock reaches its end; the caller's keys are stored once and walked twice.
+//!
+//! *How near* is learned (AdaPM, section 4.2): the number of clocks that go by during a round trip is smoothed exponentially, and an
+//! intent is acted on when its start is no farther away than a high quantile of the Poisson distribution of clocks in two round trips.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use sterna_protocol::Key;
+
+use crate::config::Act;
+use crate::error::Result;
+use crate::remote::Remote;
+use crate::table::Table;
+
+/// Weight of a new measurement in the smoothed rate.
+const SMOOTHING: f64 = 0.1;
+/// Clocks in a round trip before anything was measured.
+const RATE_START: f64 = 10.0;
+/// The quantile of the Poisson distribution.
+const QUANTILE: f64 = 0.9999;
+/// Clocks between two measurements.
+const MEASURE_EVERY: u64 = 16;
+
+#[derive(Debug)]
+struct Announced {
+    /// When the next thing happens to it: its start, then its end.
+    due: u64,
+    end: u64,
+    table: Table,
+    keys: Box<[Key]>,
+}
+
+impl PartialEq for Announced {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Announced {}
+
+impl PartialOrd for Announced {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Announced {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.due.cmp(&other.due)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Intents {
+    waiting: BinaryHeap<Reverse<Announced>>,
+    active: BinaryHeap<Reverse<Announced>>,
+    pace: Pace,
+}
+
+/// How many clocks go by in a round trip.
+#[derive(Debug)]
+struct Pace {
+    act: Act,
+    rate: f64,
+    ahead: u64,
+    measured_clock: u64,
+    measured_ns: u64,
+}
+
+impl Intents {
+    pub(super) fn new(act: Act) -> Self {
+        let pace = Pace {
+            act,
+            rate: RATE_START,
+            ahead: quantile(2.0 * RATE_START),
+            measured_clock: 0,
+            measured_ns: 0,
+        };
+        Self { waiting: BinaryHeap::new(), active: BinaryHeap::new(), pace }
+    }
+
+    /// Takes an intent; one for the past is over already.
+    pub(super) fn add(
+        &mut self,
+        remote: &Remote,
+        table: &Table,
+        keys: &[Key],
+        clocks: Range<u64>,
+        now: u64,
+    ) -> Result<()> {
+        if clocks.end <= now || clocks.is_empty() || keys.is_empty() || !remote.policy.asks() {
+            return Ok(());
+        }
+        let announced = Announced {
+            due: clocks.start,
+            end: clocks.end,
+            table: table.clone(),
+            keys: keys.into(),
+        };
+        if self.pace.is_near(clocks.start, now) {
+            self.begin(remote, announced)
+        } else {
+            self.waiting.push(Reverse(announced));
+            Ok(())
+        }
+    }
+
+    fn begin(&mut self, remote: &Remote, announced: Announced) -> Result<()> {
+        for &key in &announced.keys {
+            remote.want(&announced.table, key)?;
+        }
+        self.active.push(Reverse(Announced { due: announced.end, ..announced }));
+        remote.nudge()
+    }
+
+    /// The clock has come to `now`: ends intents, and begins those that are near.
+    pub(super) fn advance(&mut self, remote: &Remote, now: u64) -> Result<()> {
+        self.pace.measure(now, remote);
+        while let Some(Reverse(first)) = self.active.peek()
+            && first.due <= now
+        {
+            let Some(Reverse(ended)) = self.active.pop() else { break };
+            ended.keys.iter().for_each(|&key| remote.unwant(&ended.table, key));
+        }
+        while let Some(Reverse(first)) = self.waiting.peek()
+            && self.pace.is_near(first.due, now)
+        {
+            let Some(Reverse(announced)) = self.waiting.pop() else { break };
+            if announced.end > now {
+                self.begin(remote, announced)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all intents.
+    pub(super) fn clear(&mut self, remote: &Remote) {
+        self.waiting.clear();
+        while let Some(Reverse(ended)) = self.active.pop() {
+            ended.keys.iter().for_each(|&key| remote.unwant(&ended.table, key));
+        }
+    }
+}
+
+impl Pace {
+    fn is_near(&self, start: u64, now: u64) -> bool {
+        self.act == Act::Immediate || start <= now.saturating_add(self.ahead)
+    }
+
+    fn measure(&mut self, now: u64, remote: &Remote) {
+        let Some(clocks) = now.checked_sub(self.measured_clock).filter(|&it| it >= MEASURE_EVERY)
+        else {
+            return;
+        };
+        let now_ns = remote.timing.now_ns();
+        let passed_ns = now_ns.saturating_sub(self.measured_ns).max(1);
+        if self.measured_ns > 0 {
+            #[allow(clippy::cast_precision_loss, reason = "a rate")]
+            let rate = clocks as f64 * remote.round_trip_ns() as f64 / passed_ns as f64;
+            self.rate += SMOOTHING * (rate - self.rate);
+            self.ahead = quantile(2.0 * self.rate);
+        }
+        (self.measured_clock, self.measured_ns) = (now, now_ns);
+    }
+}
+
+/// The least count that a Poisson variable of this mean stays below or at with probability [`QUANTILE`], plus one.
+fn quantile(mean: f64) -> u64 {
+    let mean = mean.clamp(0.0, 1e6);
+    if mean > 500.0 {
+        // The normal distribution is close enough; 3.72 standard deviations are the same quantile.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, small"
+        )]
+        return (mean + 3.72 * mean.sqrt()).ceil() as u64 + 1;
+    }
+    let (mut term, mut count) = ((-mean).exp(), 0_u64);
+    let mut sum = term;
+    while sum < QUANTILE && count < 10_000 {
+        count += 1;
+        #[allow(clippy::cast_precision_loss, reason = "a small count")]
+        let of = count as f64;
+        term *= mean / of;
+        sum += term;
+    }
+    count + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_are_those_of_the_poisson_distribution() {
+        // R: qpois(0.9999, c(0, 0.1, 1, 20, 400)) = 0, 3, 6, 39, 476
+        let found: Vec<u64> = [0.0, 0.1, 1.0, 20.0, 400.0].map(quantile).to_vec();
+        assert_eq!(found, [1, 4, 7, 40, 477]);
+        assert!((1_080..1_130).contains(&quantile(1000.0)));
+    }
+}

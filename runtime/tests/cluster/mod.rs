@@ -1,0 +1,59 @@
+//! Jobs of several nodes: threads of this process stand in for processes, joined by the real providers.
+
+use std::net::TcpListener;
+
+use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice, Rank, Table, Worker};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Runs `body` on every node of a job.
+pub fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) + Sync) {
+    job_with(size, workers, choice, |config| config, body);
+}
+
+/// The same with other settings.
+pub fn job_with(
+    size: usize,
+    workers: usize,
+    choice: ProviderChoice,
+    settings: impl Fn(NodeConfig) -> NodeConfig + Sync,
+    body: impl Fn(Node) + Sync,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mut listener = Some(listener);
+    std::thread::scope(|scope| {
+        for rank in (0..size).map(Rank::from_index) {
+            let mut fabric = FabricConfig::new(rank, size, Some(&address), TOKEN);
+            fabric.choice = choice;
+            fabric.listener = listener.take();
+            let (body, settings) = (&body, &settings);
+            scope.spawn(move || {
+                let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
+                body(Node::join(settings(config), fabric).expect("all nodes come"));
+            });
+        }
+    });
+}
+
+/// Runs `body` on every worker of a node.
+pub fn workers(node: &Node, body: impl Fn(Worker) + Sync) {
+    std::thread::scope(|scope| {
+        for index in 0..node.workers() {
+            let worker = node.worker(index).expect("a worker");
+            let body = &body;
+            scope.spawn(move || body(worker));
+        }
+    });
+}
+
+pub fn pull(worker: &mut Worker, table: &Table, keys: &[u64]) -> Vec<f32> {
+    let mut values = vec![f32::NAN; keys.len() * table.dim()];
+    worker.pull(table, keys, &mut values).expect("keys exist");
+    values
+}
+
+pub fn on_each_provider(run: impl Fn(ProviderChoice)) {
+    run(ProviderChoice::Shm);
+    run(ProviderChoice::Tcp);
+}

@@ -1,0 +1,257 @@
+//! Rows that move and replicas, under every policy and over the real providers.
+
+#![allow(clippy::cast_possible_truncation, reason = "small numbers as test data")]
+
+#[allow(dead_code, unreachable_pub, clippy::pedantic, reason = "shared with other tests")]
+mod cluster;
+
+use std::time::{Duration, Instant};
+
+use cluster::{job_with, on_each_provider, pull, workers};
+use sterna::{
+    Act, Init, Node, NodeConfig, Optimizer, Policy, ProviderChoice, Rank, Table, TableSpec, Worker,
+};
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
+    move |config| NodeConfig { policy, act: Act::Immediate, ..config }
+}
+
+/// Waits until something holds that other nodes bring about.
+fn until(worker: &mut Worker, what: &str, mut holds: impl FnMut(&mut Worker) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds(worker) {
+        assert!(Instant::now() < deadline, "{what} does not come about");
+        worker.advance_clock().expect("all live");
+    }
+}
+
+fn is_local(worker: &mut Worker, table: &Table, key: u64) -> bool {
+    worker.pull_if_local(table, key, &mut vec![0.0; table.dim()]).expect("the key exists")
+}
+
+#[test]
+fn sums_are_exact_whatever_moves_meanwhile() {
+    const KEYS: u64 = 40;
+    const ROUNDS: u64 = 1500;
+    for policy in Policy::ALL {
+        on_each_provider(|choice| {
+            job_with(3, 2, choice, under(policy), |node| {
+                let spec = TableSpec::new("t", KEYS, 2).hot(0..4);
+                let table = node.create_table(spec).expect("a table");
+                workers(&node, |mut worker| {
+                    let mut dice = Dice(worker.global_index() as u64);
+                    let mut own = vec![0.0_f32; KEYS as usize];
+                    for round in 0..ROUNDS {
+                        // Small keys are everybody's.
+                        let keys: Vec<u64> =
+                            (0..3).map(|_| dice.below(KEYS).min(dice.below(KEYS))).collect();
+                        let clock = worker.clock().0;
+                        worker
+                            .intent(&table, &keys, clock..clock + 1 + dice.below(4))
+                            .expect("one");
+                        worker.add(&table, &keys, &[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]).expect("add");
+                        keys.iter().for_each(|&key| own[key as usize] += 1.0);
+                        for (&key, value) in
+                            keys.iter().zip(pull(&mut worker, &table, &keys).chunks(2))
+                        {
+                            assert!(value[0] >= own[key as usize], "{policy}: {value:?} of {key}");
+                        }
+                        match round % 50 {
+                            17 => drop(worker.localize(&table, &keys).expect("a wish")),
+                            0..8 => worker.advance_clock().expect("all live"),
+                            _ => {}
+                        }
+                    }
+                    worker.barrier().expect("all come");
+                    let all: Vec<u64> = (0..KEYS).collect();
+                    let total: f32 = pull(&mut worker, &table, &all).iter().sum();
+                    assert_eq!(total, (6 * 3 * ROUNDS) as f32, "{policy}");
+                    worker.barrier().expect("all come");
+                });
+                node.shutdown().expect("all end");
+            });
+        });
+    }
+}
+
+/// A key that is at home at a rank.
+fn key_at(node: &Node, table: &Table, rank: Rank) -> u64 {
+    (0..table.keys()).find(|&key| table.home(key) == rank).unwrap_or_else(|| {
+        panic!("{} has no key at {rank}", node.rank());
+    })
+}
+
+#[test]
+fn a_sole_wish_moves_a_shared_one_replicates_and_the_last_to_want_a_row_gets_it() {
+    on_each_provider(|choice| {
+        job_with(3, 1, choice, under(Policy::Adaptive), |node| {
+            let table = node.create_table(TableSpec::new("t", 64, 4)).expect("a table");
+            let key = key_at(&node, &table, Rank(0));
+            workers(&node, |mut worker| {
+                worker.barrier().expect("all come");
+                if node.rank() == Rank(1) {
+                    worker.intent(&table, &[key], 0..u64::MAX).expect("an intent");
+                    until(&mut worker, "a move", |worker| is_local(worker, &table, key));
+                }
+                worker.barrier().expect("all come");
+                let report = node.job_report().expect("all live");
+                assert_eq!(report.management["moved"], 1, "{report}");
+                assert_eq!(is_local(&mut worker, &table, key), node.rank() == Rank(1));
+                worker.barrier().expect("all come");
+                let end = worker.clock().0 + 1;
+                if node.rank() != Rank(1) {
+                    worker.intent(&table, &[key], 0..end).expect("an intent");
+                    until_local(&mut worker, &table, key);
+                }
+                worker.barrier().expect("all come");
+                assert!(is_local(&mut worker, &table, key), "{} of three", node.rank());
+                // Each sees at the next barrier what the others did.
+                worker.add(&table, &[key], &[1.0; 4]).expect("add");
+                worker.barrier().expect("all come");
+                assert_eq!(pull(&mut worker, &table, &[key]), [3.0; 4]);
+                worker.barrier().expect("all come");
+                if node.rank() != Rank(1) {
+                    worker.advance_clock().expect("all live");
+                    until(&mut worker, "an end", |worker| !is_local(worker, &table, key));
+                }
+                worker.barrier().expect("all come");
+                let report = node.job_report().expect("all live");
+                assert_eq!((report.management["moved"], report.management["shared"]), (1, 2));
+                worker.barrier().expect("all come");
+            });
+            node.shutdown().expect("all end");
+        });
+    });
+}
+
+/// As [`until`], without advancing the clock, which would end the intent.
+fn until_local(worker: &mut Worker, table: &Table, key: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_local(worker, table, key) {
+        assert!(Instant::now() < deadline, "a replica does not come");
+        worker.flush().expect("all live");
+    }
+}
+
+/// Gradients that one writer after the other pushes, at whichever node it is.
+fn steps(round: u64, dim: usize) -> Vec<f32> {
+    (0..dim as u64).map(|i| ((round * 7 + i * 3) % 11) as f32 / 8.0 - 0.5).collect()
+}
+
+fn optimizers() -> [Optimizer; 5] {
+    [
+        Optimizer::sgd(0.1),
+        Optimizer::momentum(0.1, 0.9),
+        Optimizer::adagrad(0.1),
+        Optimizer::row_adagrad(0.1),
+        Optimizer::adam(0.01),
+    ]
+}
+
+#[test]
+fn optimizer_state_is_right_wherever_rows_are() {
+    const ROUNDS: u64 = 24;
+    for policy in [Policy::Relocation, Policy::Adaptive, Policy::Replication] {
+        for optimizer in optimizers() {
+            let spec =
+                TableSpec::new("t", 9, 6).optimizer(optimizer).init(Init::Normal { std: 1.0 });
+            let keys: Vec<u64> = (0..9).collect();
+            let alone = Node::start(NodeConfig { seed: 7, ..NodeConfig::default() }).expect("one");
+            let table = alone.create_table(spec.clone()).expect("a table");
+            let mut worker = alone.worker(0).expect("a worker");
+            for round in 0..ROUNDS {
+                worker.push(&table, &keys, &steps(round, 54)).expect("a step");
+            }
+            let mut wanted = vec![0.0; 9 * table.row_len()];
+            worker.pull_rows(&table, &keys, &mut wanted).expect("rows");
+            job_with(2, 1, ProviderChoice::Shm, under(policy), |node| {
+                let table = node.create_table(spec.clone()).expect("a table");
+                workers(&node, |mut worker| {
+                    for round in 0..ROUNDS {
+                        let clock = worker.clock().0;
+                        if round % 3 == 0 {
+                            worker.intent(&table, &keys, clock..clock + 2).expect("an intent");
+                        }
+                        if round % 2 == u64::from(node.rank().0) {
+                            worker.push(&table, &keys, &steps(round, 54)).expect("a step");
+                        }
+                        worker.advance_clock().expect("all live");
+                        worker.barrier().expect("all come");
+                    }
+                    let mut rows = vec![0.0; 9 * table.row_len()];
+                    worker.pull_rows(&table, &keys, &mut rows).expect("rows");
+                    let far =
+                        rows.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(far < 2e-5, "{policy}, {optimizer:?}: {far} from the serial run");
+                    worker.barrier().expect("all come");
+                });
+                node.shutdown().expect("all end");
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_set_among_pushes_is_what_comes_last() {
+    for policy in [Policy::FullReplication, Policy::Adaptive, Policy::Relocation] {
+        on_each_provider(|choice| {
+            job_with(3, 1, choice, under(policy), |node| {
+                let table = node.create_table(TableSpec::new("t", 30, 2)).expect("a table");
+                let keys: Vec<u64> = (0..30).collect();
+                workers(&node, |mut worker| {
+                    worker.intent(&table, &keys, 0..u64::MAX).expect("an intent");
+                    for round in 0_u8..20 {
+                        worker.add(&table, &keys, &[1.0; 60]).expect("add");
+                        worker.barrier().expect("all come");
+                        let value = f32::from(round) * 100.0;
+                        if u16::from(round % 3) == node.rank().0 {
+                            worker.set(&table, &keys, &[value; 60]).expect("set");
+                            assert_eq!(pull(&mut worker, &table, &keys), [value; 60]);
+                        }
+                        worker.barrier().expect("all come");
+                        assert_eq!(pull(&mut worker, &table, &keys), [value; 60], "{policy}");
+                        worker.barrier().expect("all come");
+                        worker.advance_clock().expect("all live");
+                    }
+                });
+                node.shutdown().expect("all end");
+            });
+        });
+    }
+}
+
+#[test]
+fn additions_that_are_taken_back_leave_nothing() {
+    for policy in [Policy::Replication, Policy::Adaptive] {
+        job_with(4, 2, ProviderChoice::Shm, under(policy), |node| {
+            let table = node.create_table(TableSpec::new("t", 12, 1)).expect("a table");
+            workers(&node, |mut worker| {
+                let keys: Vec<u64> = (0..12).collect();
+                worker.intent(&table, &keys, 0..u64::MAX).expect("an intent");
+                for sign in [1.0, -1.0] {
+                    for _ in 0..200 {
+                        worker.add(&table, &keys, &[sign; 12]).expect("add");
+                        worker.advance_clock().expect("all live");
+                    }
+                }
+                worker.barrier().expect("all come");
+                assert_eq!(pull(&mut worker, &table, &keys), [0.0; 12]);
+                worker.barrier().expect("all come");
+            });
+            node.shutdown().expect("all end");
+        });
+    }
+}
