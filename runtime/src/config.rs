@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::knobs::Knobs;
 use crate::policy::Policy;
 
 /// Workers that one node may have.
@@ -17,7 +18,7 @@ pub(crate) const MEETING_LIMIT: &str =
     "NodeConfig::meeting_limit (STERNA_MEETING_LIMIT, in seconds)";
 
 /// Settings of a node. The same program runs on every node of a job with the same settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NodeConfig {
     /// Threads that train.
     pub workers: usize,
@@ -31,22 +32,10 @@ pub struct NodeConfig {
     pub wait_limit: Duration,
     /// How long a barrier, a sum or the making of a table may wait for the others, who may compute meanwhile.
     pub meeting_limit: Duration,
-    /// Memory for rows of other nodes, as replicas or for good, in bytes; 0 means that none are ever asked for.
-    pub pool_bytes_max: usize,
     /// How rows are placed.
     pub policy: Policy,
-    /// How far ahead of their start intents are acted on.
-    pub act: Act,
-}
-
-/// How far ahead of its start an intent is acted on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Act {
-    /// At once.
-    Immediate,
-    /// As late as a round trip, its spread and the pace of the worker's clock allow.
-    #[default]
-    Learned,
+    /// What nobody has to set.
+    pub knobs: Knobs,
 }
 
 impl Default for NodeConfig {
@@ -58,9 +47,8 @@ impl Default for NodeConfig {
             update_bytes_max: 512 << 20,
             wait_limit: Duration::from_secs(60),
             meeting_limit: Duration::from_secs(3600),
-            pool_bytes_max: 4 << 30,
             policy: Policy::default(),
-            act: Act::default(),
+            knobs: Knobs::default(),
         }
     }
 }

@@ -23,6 +23,7 @@
 mod config;
 mod error;
 mod keys;
+mod knobs;
 mod meeting;
 pub mod metrics;
 mod node;
@@ -33,8 +34,9 @@ pub mod sampling;
 mod table;
 mod worker;
 
-pub use config::{Act, NodeConfig, WORKERS_MAX};
+pub use config::{NodeConfig, WORKERS_MAX};
 pub use error::{Error, Result};
+pub use knobs::{Act, Knob, Knobs};
 pub use metrics::{REPORT_VERSION, Report};
 pub use node::{Node, Stopper, TABLES_MAX};
 #[doc(hidden)]

@@ -12,8 +12,9 @@ use sterna_rdma::topology::{PinPlan, Topology};
 use sterna_rdma::{Fabric, FabricConfig, RegionToken};
 use sterna_store::{BlockPool, Budget, ChunkError, ChunkMemory, PartitionMap, Placement, RowTable};
 
-use crate::config::{Act, NodeConfig};
+use crate::config::NodeConfig;
 use crate::error::{Error, Result};
+use crate::knobs::Knobs;
 use crate::meeting::Meeting;
 use crate::metrics::{Metrics, Report};
 use crate::pace::{Pace, Timing};
@@ -183,6 +184,12 @@ impl Node {
     #[must_use]
     pub fn size(&self) -> usize {
         self.state.size
+    }
+
+    /// How rows are placed.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.state.config.policy
     }
 
     /// Number of workers of each node.
@@ -386,8 +393,8 @@ impl NodeState {
         self.size
     }
 
-    pub(crate) fn act(&self) -> Act {
-        self.config.act
+    pub(crate) fn knobs(&self) -> Knobs {
+        self.config.knobs
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -426,7 +433,7 @@ impl NodeState {
         if self.size == 1 || self.config.policy == Policy::Classic {
             return 0;
         }
-        let fit = (self.config.pool_bytes_max / slot_bytes) as u64;
+        let fit = (self.config.knobs.pool_bytes() / slot_bytes) as u64;
         u32::try_from(spec.keys.min(fit)).unwrap_or(u32::MAX)
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use cluster::{job_with, on_each_provider, pull, workers};
 use sterna::{
-    Act, Init, Node, NodeConfig, Optimizer, Policy, ProviderChoice, Rank, Table, TableSpec, Worker,
+    Act, Init, Knobs, Node, NodeConfig, Optimizer, Policy, ProviderChoice, Rank, Table, TableSpec,
+    Worker,
 };
 
 /// SplitMix64.
@@ -26,7 +27,9 @@ impl Dice {
 }
 
 fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
-    move |config| NodeConfig { policy, act: Act::Immediate, ..config }
+    let mut knobs = Knobs::default();
+    knobs.act = Act::Immediate;
+    move |config| NodeConfig { policy, knobs, ..config }
 }
 
 /// Waits until something holds that other nodes bring about.

@@ -54,6 +54,9 @@ pub struct Report {
     pub bytes: serde_json::Value,
     /// CPU time, as the node reports it.
     pub cpu_seconds: serde_json::Value,
+    /// What the manager did with rows, as the node's report has it.
+    #[serde(default)]
+    pub management: serde_json::Value,
 }
 
 /// Quality on the validation examples in the course of a run.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use sterna::{FabricConfig, Node, NodeConfig};
+use sterna::{FabricConfig, Knobs, Node, NodeConfig, Policy};
 use sterna_tasks::plot;
 use sterna_tasks::report::Report;
 use sterna_tasks::task::{ExportFormat, RunConfig, Silent, Task, estimate, train};
@@ -32,6 +32,18 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     reach: ReachArgs,
+
+    /// How rows are placed: classic, full-replication, relocation, replication, mixed, or adaptive, which needs no choice.
+    #[arg(long, value_name = "POLICY", default_value_t = Policy::default(), env = "STERNA_POLICY", help_heading = "Job")]
+    policy: Policy,
+
+    /// Set something that nobody has to set; --help-knobs lists what there is.
+    #[arg(long = "knob", value_name = "NAME=VALUE", help_heading = "Job")]
+    knobs: Vec<String>,
+
+    /// List the manager's knobs and end.
+    #[arg(long, help_heading = "Job")]
+    help_knobs: bool,
 
     /// Batches whose keys each worker announces before their step.
     #[arg(long, value_name = "BATCHES", help_heading = "Job")]
@@ -96,6 +108,17 @@ impl RunArgs {
         self.seed
     }
 
+    fn knobs(&self) -> anyhow::Result<Knobs> {
+        let mut knobs = Knobs::default();
+        for given in &self.knobs {
+            let (name, value) = given.split_once('=').with_context(|| {
+                format!("--knob {given}: it is NAME=VALUE; --help-knobs lists them")
+            })?;
+            knobs.set(name, value)?;
+        }
+        Ok(knobs)
+    }
+
     /// Puts what was given on the command line over a recipe.
     pub(crate) fn apply(&self, run: &mut RunConfig) {
         take(&mut run.epochs, self.epochs.as_ref());
@@ -126,6 +149,13 @@ pub(crate) fn run<T: Task>(
     args: &RunArgs,
     build: impl FnOnce(bool) -> anyhow::Result<T>,
 ) -> anyhow::Result<ExitCode> {
+    if args.help_knobs {
+        Knobs::list()
+            .iter()
+            .for_each(|knob| println!("{:<14} {:<9} {}", knob.name, knob.default, knob.about));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let knobs = args.knobs()?;
     let mut fabric = FabricConfig::from_env()?;
     if args.nodes > 1 && fabric.size == 1 {
         let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -144,8 +174,8 @@ pub(crate) fn run<T: Task>(
     if !args.no_memory_check {
         memory.check(nodes_here)?;
     }
-    // The place for a policy: one more field of the node's settings, from one more option above.
-    let config = NodeConfig { workers, seed: task.run().seed, ..NodeConfig::default() };
+    let (policy, seed) = (args.policy, task.run().seed);
+    let config = NodeConfig { workers, seed, policy, knobs, ..NodeConfig::default() };
     let node = Node::join(config.with_env()?, fabric)?;
     if first {
         eprintln!("{}", node.describe());

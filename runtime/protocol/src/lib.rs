@@ -16,7 +16,8 @@
 //! | Location(key, slot, epoch) | new owner -> home | |
 //! | Where(key) | anybody -> home | Whereabouts(directory word) |
 //! | SnapshotRead(key) | anybody -> owner | SnapshotRows |
-//! | Chunk, Table, Barrier, Reduce, Stop, Clock | the node's own | |
+//! | Offer(key) | owner -> last holder | an Acquire, if the row is still wanted |
+//! | Chunk, Table, Barrier, Reduce, Stop, Clock, Arm, Notice | the node's own | |
 //!
 //! A record carries up to 1,024 keys of one table. Requests have numbers, answers repeat them. An *ack*
 //! says: it is in the main copy. A *nack* says: I do not own it, you still hold it. Credit on a link
@@ -60,7 +61,8 @@
 //! peer and as many answers, one composed record per peer that its link has not taken yet, and parked
 //! requests up to a limit, beyond which updates are nacked and Acquires refused.
 //!
-//! Not here yet: offers to the last holder, arming and notices, a holder's new owner after a move.
+//! A policy that moves a row while third nodes have replicas leaves them without a board to look at;
+//! those of the runtime never do.
 #![forbid(unsafe_code)]
 
 pub mod entry;

@@ -32,12 +32,6 @@ const SLEEP: Duration = Duration::from_millis(500);
 /// How long it sleeps when it could not send all that it owes.
 const SLEEP_OWING: Duration = Duration::from_millis(1);
 
-/// The least pause between two rounds of what replicas owe and are owed, in nanoseconds.
-pub(super) const PAUSE_NS: u64 = 100_000;
-
-/// A round is followed by a pause of so many times its duration: replicas take at most 5 % of a core.
-pub(super) const PAUSE_FACTOR: u64 = 20;
-
 /// Room for a control record.
 pub(super) const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
@@ -278,7 +272,7 @@ impl Remote {
         done |= self.refresh(engine, now_ns)?;
         if flushed {
             let spent = self.timing.now_ns().saturating_sub(now_ns);
-            engine.round_ns = now_ns + PAUSE_NS.max(PAUSE_FACTOR * spent);
+            engine.round_ns = now_ns + self.pause_ns(spent);
         }
         Ok(done)
     }
@@ -331,6 +325,12 @@ impl Remote {
             Some(next) => sleep.min(self.until(next)),
             None => sleep,
         }
+    }
+
+    /// The pause after a round of replicas that took so long.
+    pub(super) fn pause_ns(&self, spent_ns: u64) -> u64 {
+        let (least, factor) = (self.knobs.pause_us, self.knobs.pause_factor);
+        (u64::from(least) * 1000).max(u64::from(factor) * spent_ns)
     }
 
     fn until(&self, ns: u64) -> Duration {

@@ -26,6 +26,7 @@ use sterna_store::{Board, Budget, ForeignTable};
 
 use crate::config::{self, NodeConfig};
 use crate::error::{Error, Result};
+use crate::knobs::Knobs;
 use crate::meeting::Meeting;
 use crate::pace::Timing;
 use crate::policy::Policy;
@@ -63,6 +64,7 @@ pub(crate) struct Remote {
     /// Rows here whose intents have ended and that others have replicas of.
     unwanted: Mutex<Vec<RowId>>,
     pub(crate) policy: Policy,
+    pub(crate) knobs: Knobs,
     /// Keys that the user has called hot.
     hot: Arc<RwLock<HashSet<RowId>>>,
     pub(crate) wait_limit: Duration,
@@ -107,7 +109,8 @@ impl Remote {
             foreign: ForeignTable::new(FOREIGN_KEYS_MAX, size),
             budget: Budget::new(config.update_bytes_max),
             pool_bytes: AtomicUsize::new(0),
-            pool_bytes_max: config.pool_bytes_max,
+            pool_bytes_max: config.knobs.pool_bytes(),
+            knobs: config.knobs,
             board: Arc::new(Board::new(memory, Box::new(move || waker.wake()))),
             urgent: AtomicUsize::new(0),
             round_trip_ns: AtomicU64::new(0),

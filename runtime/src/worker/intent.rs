@@ -12,17 +12,11 @@ use std::ops::Range;
 
 use sterna_protocol::Key;
 
-use crate::config::Act;
 use crate::error::Result;
+use crate::knobs::{Act, Knobs};
 use crate::remote::Remote;
 use crate::table::Table;
 
-/// Weight of a new measurement in the smoothed rate.
-const SMOOTHING: f64 = 0.1;
-/// Clocks in a round trip before anything was measured.
-const RATE_START: f64 = 10.0;
-/// The quantile of the Poisson distribution.
-const QUANTILE: f64 = 0.9999;
 /// Clocks between two measurements.
 const MEASURE_EVERY: u64 = 16;
 
@@ -66,7 +60,7 @@ pub(super) struct Intents {
 /// How many clocks go by in a round trip.
 #[derive(Debug)]
 struct Pace {
-    act: Act,
+    knobs: Knobs,
     rate: f64,
     ahead: u64,
     measured_clock: u64,
@@ -74,11 +68,11 @@ struct Pace {
 }
 
 impl Intents {
-    pub(super) fn new(act: Act) -> Self {
+    pub(super) fn new(knobs: Knobs) -> Self {
         let pace = Pace {
-            act,
-            rate: RATE_START,
-            ahead: quantile(2.0 * RATE_START),
+            knobs,
+            rate: knobs.rate_start,
+            ahead: quantile(knobs.quantile, 2.0 * knobs.rate_start),
             measured_clock: 0,
             measured_ns: 0,
         };
@@ -150,7 +144,7 @@ impl Intents {
 
 impl Pace {
     fn is_near(&self, start: u64, now: u64) -> bool {
-        self.act == Act::Immediate || start <= now.saturating_add(self.ahead)
+        self.knobs.act == Act::Immediate || start <= now.saturating_add(self.ahead)
     }
 
     fn measure(&mut self, now: u64, remote: &Remote) {
@@ -163,15 +157,15 @@ impl Pace {
         if self.measured_ns > 0 {
             #[allow(clippy::cast_precision_loss, reason = "a rate")]
             let rate = clocks as f64 * remote.round_trip_ns() as f64 / passed_ns as f64;
-            self.rate += SMOOTHING * (rate - self.rate);
-            self.ahead = quantile(2.0 * self.rate);
+            self.rate += self.knobs.smoothing * (rate - self.rate);
+            self.ahead = quantile(self.knobs.quantile, 2.0 * self.rate);
         }
         (self.measured_clock, self.measured_ns) = (now, now_ns);
     }
 }
 
-/// The least count that a Poisson variable of this mean stays below or at with probability [`QUANTILE`], plus one.
-fn quantile(mean: f64) -> u64 {
+/// The least count that a Poisson variable of this mean stays below or at with this probability, plus one.
+fn quantile(probability: f64, mean: f64) -> u64 {
     let mean = mean.clamp(0.0, 1e6);
     if mean > 500.0 {
         // The normal distribution is close enough; 3.72 standard deviations are the same quantile.
@@ -184,7 +178,7 @@ fn quantile(mean: f64) -> u64 {
     }
     let (mut term, mut count) = ((-mean).exp(), 0_u64);
     let mut sum = term;
-    while sum < QUANTILE && count < 10_000 {
+    while sum < probability && count < 10_000 {
         count += 1;
         #[allow(clippy::cast_precision_loss, reason = "a small count")]
         let of = count as f64;
@@ -201,8 +195,9 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_the_poisson_distribution() {
         // R: qpois(0.9999, c(0, 0.1, 1, 20, 400)) = 0, 3, 6, 39, 476
-        let found: Vec<u64> = [0.0, 0.1, 1.0, 20.0, 400.0].map(quantile).to_vec();
+        let found: Vec<u64> =
+            [0.0, 0.1, 1.0, 20.0, 400.0].map(|mean| quantile(0.9999, mean)).to_vec();
         assert_eq!(found, [1, 4, 7, 40, 477]);
-        assert!((1_080..1_130).contains(&quantile(1000.0)));
+        assert!((1_080..1_130).contains(&quantile(0.9999, 1000.0)));
     }
 }

@@ -75,7 +75,7 @@ impl Worker {
             reader,
             away: Vec::new(),
             streams: 0,
-            intents: Intents::new(node.act()),
+            intents: Intents::new(node.knobs()),
             node,
         })
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use sterna::{Act, Node, NodeConfig, Policy, Rank, Table, TableSpec, Ticket, Worker};
+use sterna::{Act, Knobs, Node, NodeConfig, Policy, Rank, Table, TableSpec, Ticket, Worker};
 use sterna_protocol::ids::{Key, RowId, TableId};
 use sterna_protocol::invariants::{BoundedWaits, Conservation, OwnWrites, Violation};
 use sterna_rdma::sim::{SimConfig, SimWorld};
@@ -32,9 +32,7 @@ pub struct Plan {
     /// Rings of the smallest size and slow links.
     pub narrow: bool,
     pub policy: Policy,
-    pub act: Act,
-    /// Rows of other homes that fit a node.
-    pub pool_rows: usize,
+    pub knobs: Knobs,
 }
 
 impl Plan {
@@ -50,10 +48,19 @@ impl Plan {
             stalls_per_million: [0, 500, 5_000][dice.below(3)],
             narrow: dice.below(4) == 0,
             policy: Policy::ALL[dice.below(Policy::ALL.len())],
-            act: [Act::Immediate, Act::Learned][dice.below(2)],
-            pool_rows: [0, 2, 100][(dice.below(6) + 1).min(3) - 1],
+            knobs: knobs(&mut dice),
         }
     }
+}
+
+/// The manager's settings; a tenth of the nodes have no or hardly any room for rows of others.
+fn knobs(dice: &mut super::stage::Dice) -> Knobs {
+    let mut knobs = Knobs::default();
+    knobs.act = [Act::Immediate, Act::Learned][dice.below(2)];
+    knobs.pool_kib = [0, 1, 64][(dice.below(20) + 1).min(3) - 1];
+    knobs.residency_us = [0, 20, 100][dice.below(3)];
+    knobs.quiet_rounds = [0, 2][dice.below(2)];
+    knobs
 }
 
 /// What all threads of a run share.
@@ -123,8 +130,7 @@ fn act(shared: &Shared, part: usize, rank: Rank) {
             seed: plan.seed,
             pin: false,
             policy: plan.policy,
-            act: plan.act,
-            pool_bytes_max: plan.pool_rows * 64,
+            knobs: plan.knobs,
             ..NodeConfig::default()
         };
         let fabric = stage.world().fabric(rank);

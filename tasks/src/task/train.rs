@@ -28,6 +28,7 @@ pub(super) struct Run<'a, T> {
     pub(super) checkpoints: Option<Checkpoints>,
     found: Option<Found>,
     fingerprint: f64,
+    nodes: usize,
 }
 
 /// One worker's training.
@@ -42,6 +43,8 @@ pub(super) struct Trainer<'a, 'p, T: Task> {
     drawn: std::collections::VecDeque<Drawn<T::Batch>>,
     /// Batches that are done, to be drawn again.
     used: Vec<T::Batch>,
+    /// Of the batch that is announced, by table.
+    keys: Vec<Vec<u64>>,
     pub(super) place: Place,
     pub(super) history: History,
     pub(super) best: Option<Best>,
@@ -148,7 +151,8 @@ impl<'a, T: Task> Run<'a, T> {
         let place = found.as_ref().map(Found::place).unwrap_or_default();
         let fingerprint = checkpoint::fingerprint(&identity, place);
         let about = task.describe();
-        Ok(Self { task, config, about, tables, checkpoints, found, fingerprint })
+        let nodes = node.size();
+        Ok(Self { task, config, about, tables, checkpoints, found, fingerprint, nodes })
     }
 }
 
@@ -166,6 +170,7 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
             order: Vec::new(),
             drawn: std::collections::VecDeque::new(),
             used: Vec::new(),
+            keys: Vec::new(),
             place: run.found.as_ref().map(Found::place).unwrap_or_default(),
             history: run.found.as_ref().map(Found::history).unwrap_or_default(),
             best: None,
@@ -296,7 +301,7 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         let mut loss = Loss::default();
         let mut stopped = false;
         while self.place.examples < until.unwrap_or(count) && !stopped {
-            self.draw_up_to(ahead, dealt, batch);
+            self.draw_up_to(ahead, dealt, batch)?;
             let next = self.drawn.pop_front().expect("one is drawn");
             if let Some(mut batch) = next.batch {
                 loss.merge(self.one_step(&mut batch)?);
@@ -322,13 +327,18 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         self.meet(loss, stopped)
     }
 
-    /// Draws batches until `ahead` are waiting behind the next one.
-    fn draw_up_to(&mut self, ahead: usize, dealt: Dealt, batch_len: usize) {
+    /// Draws batches until `ahead` are waiting behind the next one, and announces their keys for the clocks of their steps.
+    fn draw_up_to(
+        &mut self,
+        ahead: usize,
+        dealt: Dealt,
+        batch_len: usize,
+    ) -> Result<(), TaskError> {
         let (count, epoch) = (self.order.len(), self.epoch_now());
         while self.drawn.len() <= ahead {
             let first = self.drawn.back().map_or(self.place.examples, |drawn| drawn.end);
             if first >= count {
-                return;
+                return Ok(());
             }
             let (end, mine) = match dealt {
                 Dealt::Shared => order::round(first, count, batch_len, self.share),
@@ -343,8 +353,28 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
                 self.run.task.draw(&mut self.state, &part, &mut batch);
                 batch
             });
+            if let Some(batch) = &batch {
+                self.announce(ahead, batch)?;
+            }
             self.drawn.push_back(Drawn { batch, first, end });
         }
+        Ok(())
+    }
+
+    /// Says which keys the batch will use that is drawn behind all others.
+    fn announce(&mut self, ahead: usize, batch: &T::Batch) -> Result<(), TaskError> {
+        if ahead == 0 || self.run.nodes == 1 {
+            return Ok(());
+        }
+        let steps = self.drawn.iter().filter(|drawn| drawn.batch.is_some()).count() as u64;
+        let start = self.worker.clock().0 + steps;
+        self.keys.resize_with(self.run.tables.len(), Vec::new);
+        self.keys.iter_mut().for_each(Vec::clear);
+        self.run.task.keys(batch, &mut self.keys);
+        for (table, keys) in self.run.tables.iter().zip(&self.keys) {
+            self.worker.intent(table, keys, start..start + 1)?;
+        }
+        Ok(())
     }
 
     /// Trains on one batch.

@@ -22,7 +22,7 @@ use sterna_protocol::{Rank, TableId};
 use sterna_rdma::{Completion, FabricError, Read, ReadData, ReadLane, RegionId};
 use sterna_store::{EntryId, board_layout as layout, shape::HEADER_BYTES};
 
-use super::engine::{Engine, PAUSE_FACTOR, PAUSE_NS};
+use super::engine::Engine;
 use super::storage::{ForeignRow, NewCopy, read_floats};
 use super::{Remote, read};
 use crate::error::Result;
@@ -163,7 +163,7 @@ impl Remote {
         done |= refresher.collect(self, &engine.tables)? > 0;
         refresher.post(self, &engine.tables)?;
         let spent = self.timing.now_ns().saturating_sub(now_ns);
-        let arms = engine.refresher.end_rounds(self.timing.now_ns(), spent);
+        let arms = engine.refresher.end_rounds(self, spent);
         for (owner, sequence) in arms {
             engine.tell(owner, Kind::Arm, TableId(0), 0, |writer| {
                 writer.board_sequence(sequence);
@@ -235,7 +235,8 @@ impl Refresher {
     }
 
     /// Ends the rounds whose READs have all ended; gives whom to ask to tell of the next change.
-    fn end_rounds(&mut self, now_ns: u64, spent_ns: u64) -> Vec<(Rank, u64)> {
+    fn end_rounds(&mut self, remote: &Remote, spent_ns: u64) -> Vec<(Rank, u64)> {
+        let (now_ns, quiet) = (remote.timing.now_ns(), remote.knobs.quiet_rounds);
         let mut arms = Vec::new();
         for (index, watch) in self.watches.iter_mut().enumerate() {
             if !matches!(watch.mode, Mode::Round { .. }) {
@@ -243,8 +244,9 @@ impl Refresher {
             }
             watch.spent_ns += spent_ns;
             if watch.open == 0 {
-                let pause = PAUSE_NS.max(PAUSE_FACTOR * watch.spent_ns);
-                arms.extend(watch.end(now_ns, pause).map(|found| (Rank::from_index(index), found)));
+                let pause = remote.pause_ns(watch.spent_ns);
+                let found = watch.end(now_ns, pause, quiet);
+                arms.extend(found.map(|found| (Rank::from_index(index), found)));
             }
         }
         arms

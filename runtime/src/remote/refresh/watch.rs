@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use sterna_rdma::RegionId;
 use sterna_store::{EntryId, board_layout as layout};
 
-/// Rounds without a change after which the owner is asked to tell of the next one.
-const QUIET_ROUNDS: u32 = 2;
-
 /// Whether the board is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -130,9 +127,10 @@ impl Watch {
             .collect()
     }
 
-    /// All READs of the round have ended; `pause_ns` is how long to wait before the next one. Gives the sequence to arm with, if
+    /// All READs of the round have ended; `pause_ns` is how long to wait before the next one, `quiet_rounds` how many without a change
+    /// are long enough. Gives the sequence to arm with, if
     /// nothing has changed for long enough.
-    pub(super) fn end(&mut self, now_ns: u64, pause_ns: u64) -> Option<u64> {
+    pub(super) fn end(&mut self, now_ns: u64, pause_ns: u64, quiet_rounds: u32) -> Option<u64> {
         self.ended = self.begun;
         let calm = self.sequence == Some(self.found) && self.again.is_empty();
         if self.again.is_empty() {
@@ -143,7 +141,7 @@ impl Watch {
         if self.pages.is_empty() {
             self.mode = Mode::Idle;
             self.again.clear();
-        } else if self.quiet >= QUIET_ROUNDS {
+        } else if self.quiet >= quiet_rounds {
             self.mode = Mode::Armed;
             return Some(self.found);
         }

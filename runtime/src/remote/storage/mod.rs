@@ -33,10 +33,6 @@ pub(crate) struct NewCopy {
     pub(crate) place: EntryId,
 }
 
-/// How long a row stays where it came to before it is given away against a wish of its node, in nanoseconds: ten times what a move
-/// takes between processes of a host. So an epoch is never as old as its number says, and rows do not go to and fro.
-const RESIDENCY_NS: u64 = 100_000;
-
 /// See the module. The engine owns it.
 pub(crate) struct NodeStorage<'n> {
     pub(crate) remote: &'n Remote,
@@ -235,7 +231,9 @@ impl<'n> Storage for NodeStorage<'n> {
     fn fresh(&mut self, row: RowId, now_ns: u64) -> bool {
         self.find(row).is_some_and(|foreign| {
             let arrived = foreign.guard.control.arrived_ns;
-            arrived > 0 && now_ns < arrived + RESIDENCY_NS
+            // Ten times what a move takes: so rows do not go to and fro, and an epoch is never as old as its number says.
+            let stay_ns = u64::from(foreign.remote.knobs.residency_us) * 1000;
+            arrived > 0 && now_ns < arrived + stay_ns
         })
     }
 
