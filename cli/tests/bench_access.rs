@@ -1,4 +1,5 @@
-//! `sterna bench access` as its users meet it: rows of this node and of others, several threads, the file of figures.
+//! `sterna bench access` and `sterna bench sampling` as their users meet them: rows of this node and of others, several threads, the file of
+//! figures.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -57,5 +58,19 @@ fn rows_of_other_nodes_are_measured_by_several_threads_beside_a_ping_pong() {
         let cells = measure(fabric, &["--nodes", "3", "--threads", "2", "--fabric", fabric]);
         check(&cells, 2);
         assert!(cells.iter().all(|cell| cell["tcp_p50_ns"].as_u64() > Some(0)), "{cells:?}");
+    }
+}
+
+#[test]
+fn every_scheme_is_measured_with_every_distribution() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sterna"));
+    command.args(["bench", "sampling", "--nodes", "2", "--keys", "2000", "--slice-ms", "2"]);
+    let output = command.env_remove("STERNA_RANK").output().expect("the command runs");
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out} {err}");
+    for scheme in ["naive", "preloc", "pool:16", "postpone:16", "local"] {
+        let lines = out.lines().filter(|line| line.split_whitespace().any(|word| word == scheme));
+        assert_eq!(lines.count(), 3, "{out}");
     }
 }

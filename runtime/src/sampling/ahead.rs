@@ -29,8 +29,15 @@ impl Ahead {
         Ok(Self { ticket, values: vec![0.0; keys.len() * table.dim()], at: 0 })
     }
 
-    /// Values of the next keys.
-    pub(super) fn pull(&mut self, worker: &mut Worker, out: &mut [f32]) -> Result<()> {
+    /// Values of the next keys, which are these.
+    pub(super) fn pull(
+        &mut self,
+        worker: &mut Worker,
+        table: &Table,
+        keys: &[u64],
+        out: &mut [f32],
+    ) -> Result<()> {
+        debug_assert_eq!(keys.len() * table.dim(), out.len(), "a row for each key");
         if let Some(ticket) = self.ticket.take() {
             ticket.wait_into(worker, &mut self.values)?;
         }

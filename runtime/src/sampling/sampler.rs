@@ -160,7 +160,7 @@ impl Worker {
             }
             Scheme::Preloc | Scheme::Pool { postpone: false, .. } => {
                 keys.fill_with(|| sample.queue.pop_front().expect("as many as are left"));
-                sample.ahead.pull(self, values)?;
+                sample.ahead.pull(self, &table, keys, values)?;
             }
             Scheme::Pool { .. } => {
                 let here = sampler.postpone(self, &mut sample.taken, keys, values)?;
