@@ -25,12 +25,12 @@ impl Progress for FiveEpochs {
 
 #[test]
 #[ignore = "half a minute in the release profile, too long in the dev profile"]
-fn five_of_twenty_epochs_reach_a_validation_mrr_of_0_46() {
+fn five_of_twenty_epochs_reach_a_validation_mrr_of_0_45() {
     let config = NodeConfig { seed: 1, pin: false, ..NodeConfig::with_workers(2) };
     let node = Node::start(config).unwrap();
     let mut progress = FiveEpochs { stopper: node.stopper(), valid_mrr: 0.0 };
     let task = Kge::new(wn18rr::graph().unwrap(), KgeConfig::wn18rr(ModelKind::ComplEx)).unwrap();
     let report = train(&node, &task, &mut progress).unwrap();
     assert!(report.stopped);
-    assert!(progress.valid_mrr > 0.46, "{}", progress.valid_mrr);
+    assert!(progress.valid_mrr > 0.45, "{}", progress.valid_mrr);
 }
