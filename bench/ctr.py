@@ -121,14 +121,14 @@ def main():
     parser.add_argument("--venv", default="target/bench-xlearn", help="virtual environment of the peer")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dim", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, help="10; 2 for generated clicks")
     parser.add_argument("--runs", type=int, default=5, help="of each, by turns")
     parser.add_argument("--rate", type=float, help="Adagrad's learning rate, on both sides (0.1; 0.02 for generated clicks)")
     parser.add_argument("--xlearn-l2", type=float, help="for each example (1e-4; 1e-5 for generated clicks)")
     parser.add_argument("--sterna-l2", type=float, help="for each batch (0; 1e-4 for generated clicks)")
     args = parser.parse_args()
-    defaults = {"rate": 0.02, "xlearn_l2": 1e-5, "sterna_l2": 1e-4, "accumulator": 1e-6} if args.generate \
-        else {"rate": 0.1, "xlearn_l2": 1e-4, "sterna_l2": 0.0, "accumulator": 0.0}
+    defaults = {"epochs": 2, "rate": 0.02, "xlearn_l2": 1e-5, "sterna_l2": 1e-4, "accumulator": 1e-6} if args.generate \
+        else {"epochs": 10, "rate": 0.1, "xlearn_l2": 1e-4, "sterna_l2": 0.0, "accumulator": 0.0}
     for name, value in defaults.items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)

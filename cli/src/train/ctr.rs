@@ -96,7 +96,7 @@ pub(crate) struct CtrArgs {
     #[arg(long, value_name = "STD", help_heading = "Recipe")]
     init_std: Option<f32>,
 
-    /// Examples in a step of one worker.
+    /// Examples in a step of one worker [default: 1024; shared among all workers for fm].
     #[arg(long, help_heading = "Recipe")]
     batch: Option<usize>,
 

@@ -117,7 +117,7 @@ pub struct CtrConfig {
     pub l2: f32,
     /// Standard deviation of embeddings at the start.
     pub init_std: f32,
-    /// Examples in a batch of one worker.
+    /// Examples in a batch of one worker; 0 picks by model and number of workers.
     pub batch: usize,
     /// Whether training is steered by the log loss and not by AUC.
     pub by_log_loss: bool,
@@ -145,7 +145,7 @@ impl CtrConfig {
             dense_learning_rate: 1e-3,
             l2: 2e-4,
             init_std: 0.1,
-            batch: 1024,
+            batch: 0,
             by_log_loss: false,
             run,
         };
@@ -194,9 +194,6 @@ impl CtrConfig {
         if self.dim == 0 && self.model != ModelKind::Lr {
             return Err(TaskError::setting("dim", &self.dim, "must be at least 1"));
         }
-        if self.batch == 0 {
-            return Err(TaskError::setting("batch", &self.batch, "must be at least 1"));
-        }
         if self.model.is_deep() {
             let reason = "needs 1 to 64 layers of at least one output";
             if !(1..=LAYERS_MAX).contains(&self.hidden.len()) || self.hidden.contains(&0) {
@@ -229,6 +226,20 @@ impl CtrConfig {
         Ok(())
     }
 
+    /// Examples in a batch of one worker when the job has so many workers.
+    #[must_use]
+    pub fn batch_for(&self, workers: usize) -> usize {
+        const RECIPE: usize = 1024;
+        const LEAST: usize = 128;
+        match self.batch {
+            // Workers see each other's batches late. Factorisation machines suffer when many examples are under way together;
+            // the others suffer more from small batches, which weaken L2, and let Adam take more steps and batch norm see less.
+            0 if self.model == ModelKind::Fm => (RECIPE / workers.max(1)).max(LEAST),
+            0 => RECIPE,
+            batch => batch,
+        }
+    }
+
     pub(super) const fn row_parts(&self) -> RowParts {
         RowParts {
             dim: if matches!(self.model, ModelKind::Lr) { 0 } else { self.dim },
@@ -258,9 +269,8 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Change = fn(&mut CtrConfig);
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 6] = [
             ("dim", |c| c.dim = 0),
-            ("batch", |c| c.batch = 0),
             ("hidden", |c| c.hidden = vec![64, 0]),
             ("cross_layers", |c| c.cross_layers = 0),
             ("dropout", |c| c.dropout = 1.0),
@@ -278,6 +288,14 @@ mod tests {
             };
             assert_eq!(name, expected);
         }
+    }
+
+    #[test]
+    fn batches_get_smaller_with_workers_for_factorisation_machines() {
+        let batch = |model, workers| CtrConfig::of(model).batch_for(workers);
+        assert_eq!([1, 4, 100].map(|workers| batch(ModelKind::Fm, workers)), [1024, 256, 128]);
+        assert_eq!(batch(ModelKind::DeepFm, 4), 1024);
+        assert_eq!(CtrConfig { batch: 7, ..CtrConfig::of(ModelKind::Lr) }.batch_for(4), 7);
     }
 
     #[test]

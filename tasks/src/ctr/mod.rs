@@ -141,8 +141,8 @@ impl Task for CtrTask {
         self.clicks.train.len()
     }
 
-    fn batch_len(&self, _workers: usize) -> usize {
-        self.config.batch
+    fn batch_len(&self, workers: usize) -> usize {
+        self.config.batch_for(workers)
     }
 
     fn state(&self, share: Share) -> State {

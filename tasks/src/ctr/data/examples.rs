@@ -91,18 +91,36 @@ impl Examples {
         &self.features
     }
 
-    /// Deals examples out to three sets, by what `choose` says of each number.
-    pub(super) fn deal(self, mut choose: impl FnMut() -> usize) -> [Self; 3] {
-        let mut sets: [Self; 3] = Default::default();
+    /// Moves examples to two other sets, 1 and 2, by what `choose` says of each; those of set 0 stay, in their order. Takes no
+    /// memory for those.
+    pub(super) fn deal(&mut self, mut choose: impl FnMut() -> usize) -> [Self; 2] {
+        let mut dealt: [Self; 2] = Default::default();
+        let (mut start, mut kept, mut kept_features) = (0, 0, 0);
         for number in 0..self.len() {
-            let set = &mut sets[choose()];
-            let (features, values) = self.get(number);
-            for (index, &feature) in features.iter().enumerate() {
-                set.feature(feature, values.get(index).copied().unwrap_or(1.0));
+            let (end, label) = (bound(self.ends[number]), self.labels[number]);
+            if let Some(set) = choose().checked_sub(1) {
+                for index in start..end {
+                    let value = self.values.get(index).copied().unwrap_or(1.0);
+                    dealt[set].feature(self.features[index], value);
+                }
+                dealt[set].end(label);
+            } else {
+                self.features.copy_within(start..end, kept_features);
+                if !self.values.is_empty() {
+                    self.values.copy_within(start..end, kept_features);
+                }
+                kept_features += end - start;
+                self.ends[kept] = kept_features as u64;
+                self.labels[kept] = label;
+                kept += 1;
             }
-            set.end(self.label(number));
+            start = end;
         }
-        sets
+        self.features.truncate(kept_features);
+        self.values.truncate(kept_features);
+        self.ends.truncate(kept);
+        self.labels.truncate(kept);
+        dealt
     }
 
     /// Bytes in memory.
@@ -123,7 +141,6 @@ impl Examples {
     }
 
     fn range(&self, number: usize) -> std::ops::Range<usize> {
-        let bound = |end: u64| usize::try_from(end).expect("it was a usize");
         let start = if number == 0 { 0 } else { bound(self.ends[number - 1]) };
         start..bound(self.ends[number])
     }
@@ -131,6 +148,10 @@ impl Examples {
     fn range_of_first(&self) -> Option<usize> {
         (!self.is_empty()).then(|| self.range(0).len())
     }
+}
+
+fn bound(end: u64) -> usize {
+    usize::try_from(end).expect("it was a usize")
 }
 
 #[cfg(test)]
@@ -164,12 +185,18 @@ mod tests {
         }
         assert_eq!(examples.fields(), Some(2));
         let mut turn = 0;
-        let sets = examples.deal(|| {
+        let [valid, test] = examples.deal(|| {
             turn += 1;
-            usize::from(turn > 6) + usize::from(turn > 9)
+            turn % 3
         });
-        assert_eq!(sets.each_ref().map(Examples::len), [6, 3, 1]);
-        assert_eq!(sets[1].get(0), (&[6, 106][..], &[1.0, 2.0][..]));
-        assert!(sets[1].label(0));
+        assert_eq!([&examples, &valid, &test].map(Examples::len), [3, 4, 3]);
+        let firsts = |set: &Examples| (0..set.len()).map(|n| set.get(n).0[0]).collect::<Vec<_>>();
+        assert_eq!(
+            [&examples, &valid, &test].map(firsts),
+            [vec![2, 5, 8], vec![0, 3, 6, 9], vec![1, 4, 7]]
+        );
+        assert_eq!(examples.get(1), (&[5, 105][..], &[1.0, 2.0][..]));
+        assert_eq!(test.get(2), (&[7, 107][..], &[1.0, 2.0][..]));
+        assert_eq!((examples.labels(), valid.clicks()), (&[true, false, true][..], 2));
     }
 }

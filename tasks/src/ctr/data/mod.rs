@@ -114,13 +114,12 @@ impl Source {
             return;
         }
         let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed);
-        let dealt =
-            std::mem::take(&mut sets[0]).deal(|| match random.random_range(0..20) / TAKEN_OF_20 {
-                0 if missing[0] => 1,
-                1 if missing[1] => 2,
-                _ => 0,
-            });
-        for (set, dealt) in sets.iter_mut().zip(dealt) {
+        let [valid, test] = sets[0].deal(|| match random.random_range(0..20) / TAKEN_OF_20 {
+            0 if missing[0] => 1,
+            1 if missing[1] => 2,
+            _ => 0,
+        });
+        for (set, dealt) in sets[1..].iter_mut().zip([valid, test]) {
             if set.is_empty() {
                 *set = dealt;
             }
