@@ -13,7 +13,7 @@ use crate::sparse::{Distinct, SparseRows};
 pub struct Batch {
     /// Keys of the weights: distinct features, then the bias.
     pub(super) keys: Vec<u64>,
-    /// Sparse examples, columns by their place in `keys`.
+    /// Sparse examples, columns by their place in `keys`; none has the bias.
     rows: SparseRows,
     /// Dense ones, each with a 1 for the bias behind.
     full: Vec<f32>,
@@ -68,7 +68,6 @@ impl Step {
                     self.columns.extend_from_slice(rows.row(number).0);
                 }
                 self.distinct.scan(&self.columns, &mut batch.keys, &mut self.places);
-                let last = u32::try_from(batch.keys.len()).expect("features are u32");
                 batch.keys.push(bias);
                 batch.rows.clear(batch.keys.len());
                 let mut places = &self.places[..];
@@ -76,8 +75,7 @@ impl Step {
                     let values = rows.row(number).1;
                     let (mine, rest) = places.split_at(values.len());
                     places = rest;
-                    let pairs = mine.iter().copied().zip(values.iter().copied());
-                    batch.rows.push(pairs.chain([(last, 1.0)]));
+                    batch.rows.push_parts(mine, values);
                 }
             }
             Features::Dense(values, columns) => {
@@ -107,6 +105,10 @@ impl Step {
             product::tn((batch.keys.len(), *width, count), &batch.full, scores, gradients);
         } else {
             scatter_add(*arch, &batch.rows, scores, *width, gradients);
+            let bias = gradients.len() - *width;
+            for scores in scores.chunks_exact(*width) {
+                add(&mut gradients[bias..], scores);
+            }
         }
         if l2 > 0.0 {
             // The bias, last of the keys, is free.
@@ -132,7 +134,17 @@ impl Step {
             product::nn(shape, &batch.full, &self.weights, &mut self.scores);
         } else {
             gather(self.arch, &batch.rows, &self.weights, self.width, &mut self.scores);
+            let bias = &self.weights[self.weights.len() - self.width..];
+            for scores in self.scores.chunks_exact_mut(self.width) {
+                add(scores, bias);
+            }
         }
+    }
+}
+
+fn add(to: &mut [f32], values: &[f32]) {
+    for (to, value) in to.iter_mut().zip(values) {
+        *to += value;
     }
 }
 

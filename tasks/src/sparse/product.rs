@@ -85,8 +85,9 @@ impl WithSimd for Gather<'_> {
                 let mut sum = [0.0_f32; N];
                 for (&column, &value) in columns.iter().zip(values) {
                     let part: &[f32; N] = block(&x[column as usize * width + from..]);
-                    for (sum, &x) in sum.iter_mut().zip(part) {
-                        *sum = value.mul_add(x, *sum);
+                    // By index: iterators over so few numbers cost as much as their sums.
+                    for j in 0..N {
+                        sum[j] = value.mul_add(part[j], sum[j]);
                     }
                 }
                 y[from..][..N].copy_from_slice(&sum);
@@ -106,9 +107,9 @@ impl WithSimd for Scatter<'_> {
             blocked!(width, |from, N| {
                 let part: &[f32; N] = block(&y[from..]);
                 for (&column, &value) in columns.iter().zip(values) {
-                    let sums = &mut x[column as usize * width + from..][..N];
-                    for (sum, &y) in sums.iter_mut().zip(part) {
-                        *sum = value.mul_add(y, *sum);
+                    let sums: &mut [f32; N] = block_mut(&mut x[column as usize * width + from..]);
+                    for j in 0..N {
+                        sums[j] = value.mul_add(part[j], sums[j]);
                     }
                 }
             });
@@ -119,6 +120,11 @@ impl WithSimd for Scatter<'_> {
 #[inline(always)]
 fn block<const N: usize>(values: &[f32]) -> &[f32; N] {
     values[..N].try_into().expect("a slice of that length")
+}
+
+#[inline(always)]
+fn block_mut<const N: usize>(values: &mut [f32]) -> &mut [f32; N] {
+    (&mut values[..N]).try_into().expect("a slice of that length")
 }
 
 #[cfg(test)]

@@ -35,11 +35,26 @@ impl SparseRows {
 
     /// Appends a row. Columns may come in any order; one that occurs twice counts with the sum of its values.
     pub fn push(&mut self, row: impl IntoIterator<Item = (u32, f32)>) {
+        let first = self.columns.len();
         for (column, value) in row {
             self.columns.push(column);
             self.values.push(value);
-            self.columns_count = self.columns_count.max(column as usize + 1);
         }
+        let largest = self.columns[first..].iter().max();
+        self.columns_count = largest.map_or(0, |&c| c as usize + 1).max(self.columns_count);
+        self.ends.push(self.columns.len());
+    }
+
+    /// Appends a row of these columns and values, one for each, inside [`SparseRows::columns`].
+    ///
+    /// # Panics
+    /// If there are not as many of both, or a column lies outside.
+    pub fn push_parts(&mut self, columns: &[u32], values: &[f32]) {
+        assert_eq!(columns.len(), values.len(), "a value for each column");
+        let inside = columns.iter().all(|&column| (column as usize) < self.columns_count);
+        assert!(inside, "columns are below {}", self.columns_count);
+        self.columns.extend_from_slice(columns);
+        self.values.extend_from_slice(values);
         self.ends.push(self.columns.len());
     }
 
@@ -124,6 +139,8 @@ mod tests {
         assert_eq!(rows.row(0).1, [0.25, -0.75]);
         assert_eq!(rows.row(1).1, [0.0; 0]);
         assert_eq!(rows.row(2).1, [1.0]);
+        rows.push_parts(&[2, 0], &[1.0, 2.0]);
+        assert_eq!(rows.row(3), (&[2, 0][..], &[1.0, 2.0][..]));
         rows.clear(2);
         assert_eq!((rows.len(), rows.columns(), rows.pairs()), (0, 2, 0));
     }
