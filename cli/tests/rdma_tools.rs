@@ -88,6 +88,30 @@ fn too_little_locked_memory_is_a_failure_with_the_limit_in_it() {
     assert_eq!(output.status.code(), Some(4));
 }
 
+/// Only in a guest of its own: it changes the machine.
+#[test]
+fn a_closed_device_file_and_a_port_that_is_down_are_told_with_the_commands_that_help() {
+    if is_skipped() || std::env::var_os("STERNA_GUEST").is_none() {
+        return;
+    }
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-c", script]).output().expect("a shell");
+        (output.status.code(), text(&output.stdout))
+    };
+    let doctor = format!("{PROGRAM} doctor --fabric verbs --no-self-test");
+    let (code, said) = shell(&format!(
+        "chmod 600 /dev/infiniband/uverbs0; setpriv --reuid 65534 --regid 65534 --clear-groups {doctor}; code=$?; \
+         chmod 666 /dev/infiniband/uverbs0; exit $code"
+    ));
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("fix: chmod 0666 /dev/infiniband/uverbs0"), "{said}");
+    let (code, said) = shell(&format!(
+        "ip link set eth0 down; {doctor}; code=$?; ip link set eth0 up; exit $code"
+    ));
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("DOWN") && said.contains("ip link set eth0 up"), "{said}");
+}
+
 #[test]
 fn the_fabric_is_measured_over_the_device_and_the_figures_say_what_it_is() {
     if is_skipped() {

@@ -71,7 +71,7 @@ pub enum FabricError {
     },
     /// RDMA cannot be used, or a call to a device failed.
     #[error("RDMA: {0}")]
-    Verbs(#[from] VerbsError),
+    Verbs(VerbsError),
     /// A system call failed.
     #[error("{what}: {reason}")]
     Os {
@@ -80,6 +80,13 @@ pub enum FabricError {
         /// The system's reason.
         reason: String,
     },
+}
+
+// By hand, since a derived one would make it the source, too, and chains of errors would print it twice.
+impl From<VerbsError> for FabricError {
+    fn from(error: VerbsError) -> Self {
+        Self::Verbs(error)
+    }
 }
 
 /// Why a record was not sent. Nothing was sent.

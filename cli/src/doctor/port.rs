@@ -59,13 +59,13 @@ impl Port<'_> {
     /// `mtu` is what the device says of its packets: in use, and at most.
     fn check(&self, mtu: Option<(u32, u32)>) -> Vec<Check> {
         let places = self.places();
-        let mut checks = vec![self.state(), self.rate()];
+        let mut checks = vec![self.state(&places), self.rate()];
         checks.extend(mtu.map(|mtu| self.mtu(mtu, &places)));
         checks.push(self.gids(&places));
         checks
     }
 
-    fn state(&self) -> Check {
+    fn state(&self, places: &[Place]) -> Check {
         let state = self.text("state");
         let physical = self.text("phys_state");
         let layer = self.text("link_layer");
@@ -74,11 +74,15 @@ impl Port<'_> {
             return Check::pass(&self.name, text);
         }
         let fix = if self.is_ethernet() {
-            "ip link set INTERFACE up, the cable, the switch's port (rdma link shows which interface)"
+            // Software devices name their interface also when it is down and has no address.
+            let parent = self.system.text(self.folder.join("../../parent"));
+            let interface = places.first().map(|place| place.interface.clone()).or(parent);
+            let interface = interface.unwrap_or_else(|| "INTERFACE".to_owned());
+            format!("ip link set {interface} up; the cable, the switch's port")
         } else if state.ends_with("INIT") {
-            "start a subnet manager: opensm on one host, or that of the switch"
+            "start a subnet manager: opensm on one host, or that of the switch".to_owned()
         } else {
-            "the cable and the switch's port (ibstat, iblinkinfo)"
+            "the cable and the switch's port (ibstat, iblinkinfo)".to_owned()
         };
         Check::fail(&self.name, text, fix)
     }
@@ -270,7 +274,7 @@ mod tests {
             checks(&files, (4096, 4096))[0]
                 .fix
                 .as_deref()
-                .is_some_and(|fix| fix.contains("ip link"))
+                .is_some_and(|fix| fix.contains("ip link set eth1 up"))
         );
         files[0] = ("state", "2: INIT");
         files[2] = ("link_layer", "InfiniBand");
