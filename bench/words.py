@@ -4,8 +4,8 @@
     python3 bench/words.py --text text8                              skip-gram and CBOW, the first 20,000,000 bytes
     python3 bench/words.py --text text8 --bytes 0 --epochs 5 --rounds 1 --architecture skipgram --evaluate questions
 
-Both sides read the same text with the same settings: 5 negatives, window 5, sample 1e-4, minimum count 5, learning rate 0.025
-to 0.0001. The text is cut into lines of 1,000 words first, because gensim reads no more than 10,000 words of a line.
+Both sides read the same text with the same settings: 5 negatives, window 5, sample 1e-4, minimum count 5, the learning
+rate of each side's defaults (0.025 to 0.0001; Sterna's CBOW from 0.15, as it shares gradients out among a window's words). The text is cut into lines of 1,000 words first, because gensim reads no more than 10,000 words of a line.
 gensim trains in its fastest mode (corpus_file). Words are those of the text, before rare and frequent ones are dropped;
 seconds are those of training alone, without reading the vocabulary. With --evaluate, the vectors of both sides
 are asked by gensim, Sterna's being read from its vectors.bin; Sterna's own figures are printed beside them.

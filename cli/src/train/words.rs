@@ -75,7 +75,7 @@ pub(crate) struct WordsArgs {
     #[arg(long, value_name = "SHARE", help_heading = "Recipe")]
     sample: Option<f64>,
 
-    /// Learning rate at the start; it falls linearly [default: 0.025].
+    /// Learning rate at the start; it falls linearly [default: 0.025, cbow 0.15].
     #[arg(long, value_name = "RATE", help_heading = "Recipe")]
     learning_rate: Option<f32>,
 
@@ -149,8 +149,8 @@ fn read(args: &WordsArgs, say: bool) -> anyhow::Result<Corpus> {
 }
 
 fn settings(args: &WordsArgs) -> WordsConfig {
-    let mut config = WordsConfig::default();
-    take(&mut config.architecture, args.architecture.as_ref());
+    let architecture = args.architecture.unwrap_or(Architecture::SkipGram);
+    let mut config = WordsConfig::for_architecture(architecture);
     take(&mut config.dim, args.dim.as_ref());
     take(&mut config.window, args.window.as_ref());
     take(&mut config.negatives, args.negatives.as_ref());

@@ -98,10 +98,24 @@ impl Default for WordsConfig {
     }
 }
 
+/// The learning rate of CBOW. A word gets its share of the mean's gradient, and not all of it as in the original
+/// program, so the rate is larger by about the words of a window (İrsoy et al. 2021).
+const CBOW_RATE: f32 = 0.15;
+
 /// Wider windows reach over whole sentences.
 const WINDOW_MAX: usize = 1000;
 
 impl WordsConfig {
+    /// The recipe for an architecture.
+    #[must_use]
+    pub fn for_architecture(architecture: Architecture) -> Self {
+        let plain = Self { architecture, ..Self::default() };
+        match architecture {
+            Architecture::SkipGram => plain,
+            Architecture::Cbow => Self { learning_rate: CBOW_RATE, ..plain },
+        }
+    }
+
     /// What a step is like.
     #[must_use]
     pub fn shape(&self) -> Shape {
