@@ -6,17 +6,25 @@ use std::time::Duration;
 use crate::error::FabricError;
 use crate::fabric::{Completion, Read, ReadLane};
 
+/// How long one of several lanes is waited for before the next gets its turn.
+const TURN: Duration = Duration::from_micros(200);
+
 /// One lane per provider.
 pub(super) struct JobLane {
-    /// Those whose READs finish while they are polled come first.
     lanes: Vec<Box<dyn ReadLane>>,
+    /// So many of the first finish their READs while they are polled.
+    instant: usize,
     /// By rank: the lane for this peer.
     routes: Arc<[Option<usize>]>,
 }
 
 impl JobLane {
-    pub(super) fn new(lanes: Vec<Box<dyn ReadLane>>, routes: Arc<[Option<usize>]>) -> Self {
-        Self { lanes, routes }
+    pub(super) fn new(
+        lanes: Vec<Box<dyn ReadLane>>,
+        instant: usize,
+        routes: Arc<[Option<usize>]>,
+    ) -> Self {
+        Self { lanes, instant, routes }
     }
 }
 
@@ -43,11 +51,17 @@ impl ReadLane for JobLane {
 
     fn wait(&mut self, limit: Duration) -> Result<(), FabricError> {
         self.submit()?;
-        let Some((last, others)) = self.lanes.split_last_mut() else { return Ok(()) };
-        if last.outstanding() == 0 || others.iter().any(|lane| lane.outstanding() > 0) {
+        let (instant, others) = self.lanes.split_at_mut(self.instant);
+        if instant.iter().any(|lane| lane.outstanding() > 0) {
             return Ok(());
         }
-        last.wait(limit)
+        let mut waiting: Vec<_> = others.iter_mut().filter(|lane| lane.outstanding() > 0).collect();
+        match waiting.as_mut_slice() {
+            [] => Ok(()),
+            [only] => only.wait(limit),
+            // No one descriptor stands for all of them.
+            several => several.iter_mut().try_for_each(|lane| lane.wait(limit.min(TURN))),
+        }
     }
 
     fn outstanding(&self) -> usize {

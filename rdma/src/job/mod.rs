@@ -375,7 +375,9 @@ impl Fabric for JobFabric {
         for provider in &self.providers {
             lanes.push(provider.open_lane()?);
         }
-        Ok(Box::new(JobLane::new(lanes, Arc::clone(&self.routes))))
+        let kinds = self.providers.iter().map(|provider| provider.kind());
+        let instant = kinds.take_while(|kind| *kind == Provider::Shm).count();
+        Ok(Box::new(JobLane::new(lanes, instant, Arc::clone(&self.routes))))
     }
 
     fn expel(&self, peer: Rank, reason: &str) {
