@@ -139,6 +139,10 @@ impl Engine {
     }
 }
 
+fn nanoseconds(of: Duration) -> u64 {
+    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A link took the record, or there is nobody to take it.
 fn sent(fabric: &dyn Fabric, to: Rank, record: &[u8]) -> bool {
     match fabric.try_send(to, &[record]) {
@@ -229,7 +233,14 @@ impl Remote {
             Err(TryLockError::WouldBlock) => return Ok(None),
         };
         let done = self.step_locked(&mut engine)?;
+        // What a worker's step has left for later must not wait until the engine's thread has slept enough.
+        let due_ns = self.timing.now_ns().saturating_add(nanoseconds(self.sleep(&engine)));
+        let oversleeps = due_ns < self.wakes_ns.load(Ordering::SeqCst);
         drop(engine);
+        if oversleeps {
+            self.wakes_ns.store(0, Ordering::SeqCst);
+            self.fabric.wake();
+        }
         if done {
             self.note_progress();
         }
@@ -356,8 +367,16 @@ impl Remote {
                 std::hint::spin_loop();
                 continue;
             }
-            let sleep = self.sleep(&self.engine());
-            if let Err(error) = self.fabric.park(sleep) {
+            let sleep = {
+                let engine = self.engine();
+                let sleep = self.sleep(&engine);
+                let wakes_ns = self.timing.now_ns().saturating_add(nanoseconds(sleep));
+                self.wakes_ns.store(wakes_ns, Ordering::SeqCst);
+                sleep
+            };
+            let parked = self.fabric.park(sleep);
+            self.wakes_ns.store(0, Ordering::SeqCst);
+            if let Err(error) = parked {
                 self.meeting.break_up(error.into());
                 return;
             }

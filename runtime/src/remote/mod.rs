@@ -60,6 +60,8 @@ pub(crate) struct Remote {
     pub(crate) board: Arc<Board>,
     /// Callers that wait for updates to be acknowledged.
     urgent: AtomicUsize,
+    /// When the engine's thread will wake by itself; 0 while it is awake.
+    wakes_ns: AtomicU64,
     round_trip_ns: AtomicU64,
     /// Rows here whose intents have ended and that others have replicas of.
     unwanted: Mutex<Vec<RowId>>,
@@ -113,6 +115,7 @@ impl Remote {
             knobs: config.knobs,
             board: Arc::new(Board::new(memory, Box::new(move || waker.wake()))),
             urgent: AtomicUsize::new(0),
+            wakes_ns: AtomicU64::new(0),
             round_trip_ns: AtomicU64::new(0),
             unwanted: Mutex::default(),
             policy: config.policy,

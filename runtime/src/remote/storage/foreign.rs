@@ -181,11 +181,12 @@ impl<'n> ForeignRow<'n> {
         let Some(copy) = &mut self.guard.control.copy else { return false };
         let version = before.version();
         let older = |than: u64| (version.wrapping_sub(than) & VERSION_MASK) > VERSION_MASK / 2;
-        if older(copy.version) || older(copy.seen) {
+        // Whoever has the writer bit may be stepping the row, or only copying it: how new the rest is nobody knows.
+        if older(copy.version) || older(copy.seen) || after.writer() {
             return false;
         }
         copy.version = version;
-        copy.seen = (after.version() + u64::from(after.writer())) & VERSION_MASK;
+        copy.seen = after.version();
         if let Some(block) = self.guard.accumulator.as_mut() {
             Update::in_block(&shape, block).apply_private(row);
         }
