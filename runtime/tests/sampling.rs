@@ -10,7 +10,8 @@ use std::sync::Mutex;
 
 use sterna::sampling::{Conformity, Distribution, Sampler, Sampling, Scheme};
 use sterna::{
-    Error, FabricConfig, Init, Node, NodeConfig, ProviderChoice, Rank, Table, TableSpec, Worker,
+    Error, FabricConfig, Init, Node, NodeConfig, Policy, ProviderChoice, Rank, Table, TableSpec,
+    Worker,
 };
 
 const KEYS: u64 = 100;
@@ -18,8 +19,18 @@ const KEYS: u64 = 100;
 /// Keys that are sampled: not from the first one on, and not to the last.
 const SAMPLED: std::ops::Range<u64> = 20..80;
 
-/// Runs `body` on every worker of a job and gives what they return, by global index.
+/// Runs `body` on every worker of a job whose rows stay at their homes and gives what they return, by global index.
 fn job<R: Send>(nodes: usize, workers: usize, body: impl Fn(Worker, &Table) -> R + Sync) -> Vec<R> {
+    job_under(Policy::Classic, nodes, workers, body)
+}
+
+/// The same under another policy.
+fn job_under<R: Send>(
+    policy: Policy,
+    nodes: usize,
+    workers: usize,
+    body: impl Fn(Worker, &Table) -> R + Sync,
+) -> Vec<R> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let mut listener = Some(listener);
@@ -32,7 +43,8 @@ fn job<R: Send>(nodes: usize, workers: usize, body: impl Fn(Worker, &Table) -> R
             fabric.listener = listener.take();
             let (body, results) = (&body, &results);
             scope.spawn(move || {
-                let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
+                let config =
+                    NodeConfig { workers, seed: 7, pin: false, policy, ..NodeConfig::default() };
                 let node = Node::join(config, fabric).expect("all nodes come");
                 let spec = TableSpec::new("t", KEYS, 2).init(Init::Normal { std: 1.0 });
                 let table = node.create_table(spec).expect("a table");
@@ -237,6 +249,39 @@ fn postponed_keys_come_later_and_in_the_long_run_in_the_right_proportions() {
         assert!(here(&late[..20]) > here(&drawn[..20]), "keys that are here come first");
     }
     run(true, false);
+}
+
+#[test]
+fn levels_hold_where_rows_move_and_have_replicas() {
+    let distribution = &distributions()[1];
+    for policy in [Policy::Relocation, Policy::Replication, Policy::Adaptive] {
+        for (scheme, uses) in [
+            (Scheme::Preloc, 1.0),
+            (Scheme::Pool { keys: 125, reuse: 8, postpone: false }, 8.0),
+            (Scheme::Pool { keys: 125, reuse: 8, postpone: true }, 8.0),
+        ] {
+            let drawn = job_under(policy, 3, 1, |mut worker, table| {
+                let sampling = Sampling::new(distribution.clone()).scheme(scheme);
+                let mut sampler = worker.sampler(table, sampling).expect("a sampler");
+                let mut drawn = Vec::new();
+                while drawn.len() < 20_000 {
+                    let clock = worker.clock().0 + 1;
+                    let mut sample = worker.prepare_sample(&mut sampler, 50, clock..clock + 1);
+                    let sample = sample.as_mut().expect("a sample");
+                    worker.advance_clock().expect("rows are free");
+                    let (mut keys, mut rows) = ([0; 50], [0.0; 100]);
+                    let pulled = worker.pull_sample(&mut sampler, sample, &mut keys, &mut rows);
+                    pulled.expect("keys are left");
+                    drawn.extend(keys);
+                }
+                worker.barrier().expect("all come");
+                drawn
+            });
+            for keys in &drawn {
+                assert!(fits(&counts(keys), &shares(distribution), uses), "{scheme}, {policy:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
-use super::ahead::{self, Ahead};
+use super::ahead;
 use super::pool::Pool;
 use super::scheme::POOL_KEYS_MAX;
 use super::{Sampling, Scheme};
@@ -50,7 +50,6 @@ pub struct Sample {
     queue: VecDeque<u64>,
     /// Keys that it has, if none may come twice.
     taken: HashSet<u64>,
-    ahead: Ahead,
 }
 
 impl Sample {
@@ -98,7 +97,7 @@ impl Worker {
     /// Prepares a sample of `count` keys, to be pulled from clock `clocks.start` on and before `clocks.end`.
     ///
     /// # Errors
-    /// [`Error::Sampling`] for more keys without replacement than there are; as [`Worker::pull_async`].
+    /// [`Error::Sampling`] for more keys without replacement than there are; as [`Worker::intent`].
     pub fn prepare_sample(
         &mut self,
         sampler: &mut Sampler,
@@ -115,25 +114,23 @@ impl Worker {
             left: count,
             queue: VecDeque::new(),
             taken: HashSet::new(),
-            ahead: Ahead::default(),
         };
         match sampler.sampling.scheme {
             Scheme::Naive | Scheme::Local => {}
             Scheme::Preloc | Scheme::Pool { postpone: false, .. } => {
                 let keys: Vec<u64> = (0..count).map(|_| sampler.draw(&mut sample.taken)).collect();
-                sample.ahead = Ahead::announce(self, &sampler.table, &keys, clocks)?;
+                ahead::announce(self, &sampler.table, &keys, clocks)?;
                 sample.queue = keys.into();
             }
             Scheme::Pool { .. } => {
                 let keys = sampler.stock(count);
-                ahead::wish(self, &sampler.table, &keys, clocks)?;
+                ahead::announce(self, &sampler.table, &keys, clocks)?;
             }
         }
         Ok(sample)
     }
 
-    /// The next `keys.len()` keys of a sample and the values of their rows (`keys.len() * dim` floats), which are those of a
-    /// [`Worker::pull`] at some time since the sample was prepared.
+    /// The next `keys.len()` keys of a sample and the values of their rows (`keys.len() * dim` floats), as [`Worker::pull`] gives them.
     ///
     /// # Errors
     /// [`Error::Sampling`] for more keys than are left and a sample of another sampler; as [`Worker::pull`].
@@ -160,7 +157,7 @@ impl Worker {
             }
             Scheme::Preloc | Scheme::Pool { postpone: false, .. } => {
                 keys.fill_with(|| sample.queue.pop_front().expect("as many as are left"));
-                sample.ahead.pull(self, &table, keys, values)?;
+                self.pull(&table, keys, values)?;
             }
             Scheme::Pool { .. } => {
                 let here = sampler.postpone(self, &mut sample.taken, keys, values)?;
