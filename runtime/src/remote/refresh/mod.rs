@@ -295,6 +295,10 @@ impl Refresher {
             }
             What::Row { place, entry, again, permit } => {
                 let mut row = held(*entry, remote, tables)?;
+                // It may have become a replica of another owner's, by chance with the same place there.
+                if row.guard.control.control.owner() != job.owner {
+                    return None;
+                }
                 let copy = row.guard.control.copy.filter(|copy| copy.board == *place)?;
                 let location = row.guard.control.location;
                 let Some(granted) = row.guard.control.control.refresh(*again) else {
