@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use sterna_protocol::Rank;
 use sterna_protocol::ids::RowId;
-use sterna_rdma::{Fabric, FabricError, LostReason};
+use sterna_rdma::{Fabric, FabricError, LostReason, Provider};
 use sterna_store::{Board, Budget, ForeignTable};
 
 use crate::config::{self, NodeConfig};
@@ -65,6 +65,8 @@ pub(crate) struct Remote {
     round_trip_ns: AtomicU64,
     /// Rows here whose intents have ended and that others have replicas of.
     unwanted: Mutex<Vec<RowId>>,
+    /// Whether some peer reads this node's rows by a device, which guards no READ.
+    reads_by_device: bool,
     pub(crate) policy: Policy,
     pub(crate) knobs: Knobs,
     /// Keys that the user has called hot.
@@ -118,6 +120,9 @@ impl Remote {
             wakes_ns: AtomicU64::new(0),
             round_trip_ns: AtomicU64::new(0),
             unwanted: Mutex::default(),
+            reads_by_device: (0..size)
+                .map(Rank::from_index)
+                .any(|peer| peer != rank && fabric.provider(peer) == Provider::Verbs),
             policy: config.policy,
             hot,
             wait_limit: config.wait_limit,

@@ -34,6 +34,8 @@ struct Inner {
     /// Slots that were used before; the one that was given back first comes first, so that a Moved slot
     /// leads READs on for as long as possible.
     free: VecDeque<u32>,
+    /// Slots that a READ may still name, and the times from which none does, in order.
+    resting: VecDeque<(u64, u32)>,
     /// The first slot that was never used.
     next: u32,
 }
@@ -60,7 +62,11 @@ impl ForeignSlots {
             indexes,
             current: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
-            inner: Mutex::new(Inner { free: VecDeque::new(), next: first }),
+            inner: Mutex::new(Inner {
+                free: VecDeque::new(),
+                resting: VecDeque::new(),
+                next: first,
+            }),
         }
     }
 
@@ -73,7 +79,7 @@ impl ForeignSlots {
     /// How many slots hold, or wait for, a row.
     pub(crate) fn used(&self) -> usize {
         let inner = self.lock();
-        (inner.next - self.first) as usize - inner.free.len()
+        (inner.next - self.first) as usize - inner.free.len() - inner.resting.len()
     }
 
     /// The slot of a key, if it has one.
@@ -106,9 +112,13 @@ impl ForeignSlots {
         self.index().prefetch(tag(key));
     }
 
-    /// Takes a slot, if one is free in the arena as it is.
-    pub(crate) fn take(&self, arena: &SlotArena) -> Result<SlotId, NoSlot> {
+    /// Takes a slot, if one is free in the arena as it is now.
+    pub(crate) fn take(&self, arena: &SlotArena, now_ns: u64) -> Result<SlotId, NoSlot> {
         let mut inner = self.lock();
+        while inner.resting.front().is_some_and(|&(until_ns, _)| until_ns <= now_ns) {
+            let rested = inner.resting.pop_front().map(|(_, slot)| slot);
+            inner.free.extend(rested);
+        }
         let there = u64::from(arena.shape().slots_per_chunk()) * arena.chunks() as u64;
         if inner.next < self.end && u64::from(inner.next) < there {
             inner.next += 1;
@@ -121,10 +131,15 @@ impl ForeignSlots {
         }
     }
 
-    /// Gives a slot back that no key has.
-    pub(crate) fn give(&self, slot: SlotId) {
+    /// Gives a slot back that no key has, to be used from a time on.
+    pub(crate) fn give(&self, slot: SlotId, from_ns: u64) {
         assert!((self.first..self.end).contains(&slot.0), "a slot for a row of another home");
-        self.lock().free.push_back(slot.0);
+        let mut inner = self.lock();
+        if from_ns == 0 {
+            inner.free.push_back(slot.0);
+        } else {
+            inner.resting.push_back((from_ns, slot.0));
+        }
     }
 
     /// Makes a slot findable by its key, which stands in its header.
@@ -183,15 +198,25 @@ mod tests {
     #[test]
     fn slots_come_from_chunks_that_are_there_and_go_round() {
         let (slots, arena) = (ForeignSlots::new(8, 10), arena(2));
-        let taken: Vec<u32> = (0..8).map(|_| slots.take(&arena).unwrap().0).collect();
+        let taken: Vec<u32> = (0..8).map(|_| slots.take(&arena, 0).unwrap().0).collect();
         assert_eq!(taken, (8..16).collect::<Vec<u32>>());
-        assert_eq!(slots.take(&arena), Err(NoSlot::Chunk));
-        slots.give(SlotId(12));
-        slots.give(SlotId(9));
-        assert_eq!((slots.take(&arena), slots.used()), (Ok(SlotId(12)), 7));
+        assert_eq!(slots.take(&arena, 0), Err(NoSlot::Chunk));
+        slots.give(SlotId(12), 0);
+        slots.give(SlotId(9), 0);
+        assert_eq!((slots.take(&arena, 0), slots.used()), (Ok(SlotId(12)), 7));
         arena.grow(ChunkMemory::heap(256)).unwrap();
-        let rest: Vec<_> = (0..4).map(|_| slots.take(&arena)).collect();
+        let rest: Vec<_> = (0..4).map(|_| slots.take(&arena, 0)).collect();
         assert_eq!(rest, [Ok(SlotId(16)), Ok(SlotId(17)), Ok(SlotId(9)), Err(NoSlot::Full)]);
+    }
+
+    #[test]
+    fn slots_that_may_still_be_read_rest_until_their_time() {
+        let (slots, arena) = (ForeignSlots::new(0, 2), arena(1));
+        let taken = [slots.take(&arena, 0), slots.take(&arena, 0)];
+        assert_eq!(taken, [Ok(SlotId(0)), Ok(SlotId(1))]);
+        slots.give(SlotId(1), 70);
+        assert_eq!((slots.take(&arena, 69), slots.used()), (Err(NoSlot::Full), 1));
+        assert_eq!(slots.take(&arena, 70), Ok(SlotId(1)));
     }
 
     #[test]
@@ -199,14 +224,14 @@ mod tests {
         let arena = arena(100);
         let slots = ForeignSlots::new(0, 800);
         for key in 0..700_u64 {
-            let slot = slots.take(&arena).unwrap();
+            let slot = slots.take(&arena, 0).unwrap();
             arena.slot(slot).unwrap().key_word().store(1000 + key, Ordering::Relaxed);
             slots.insert(Key(1000 + key), slot);
         }
         for key in (0..700).step_by(2) {
             let (slot, _) = slots.find(&arena, Key(1000 + key)).unwrap();
             slots.remove(Key(1000 + key), slot);
-            slots.give(slot);
+            slots.give(slot, 0);
         }
         for key in 0..700 {
             let found = slots.find_surely(&arena, Key(1000 + key)).is_some();

@@ -234,13 +234,14 @@ impl RowTable {
     ///
     /// # Errors
     /// If there is none; [`NoSlot::Chunk`] if one more chunk of the arena would help.
-    pub fn take_slot(&self) -> Result<SlotId, NoSlot> {
-        self.foreign.take(&self.arena)
+    pub fn take_slot(&self, now_ns: u64) -> Result<SlotId, NoSlot> {
+        self.foreign.take(&self.arena, now_ns)
     }
 
-    /// Gives back a slot that is in no state to be used by its key.
-    pub fn give_slot(&self, slot: SlotId) {
-        self.foreign.give(slot);
+    /// Gives back a slot that is in no state to be used by its key; no other key gets it before
+    /// `from_ns` (0: at once).
+    pub fn give_slot(&self, slot: SlotId, from_ns: u64) {
+        self.foreign.give(slot, from_ns);
     }
 
     /// Lets workers find a taken slot by its key.

@@ -169,7 +169,7 @@ impl<'n> ForeignRow<'n> {
         }
         if self.home_slot().is_none() && self.guard.control.control.state() != EntryState::Pending {
             self.guard.control.slot = None;
-            self.table.rows.give_slot(id);
+            self.table.rows.give_slot(id, 0);
         }
     }
 
@@ -298,7 +298,7 @@ impl Foreign for ForeignRow<'_> {
         if held.copy.is_none()
             && let Some(slot) = held.slot.take()
         {
-            self.table.rows.give_slot(slot);
+            self.table.rows.give_slot(slot, 0);
         }
     }
 
