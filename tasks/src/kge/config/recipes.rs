@@ -56,11 +56,12 @@ impl KgeConfig {
                 Self { batch: 256, learning_rate: 0.1, init_std: 0.01, run: epochs(16), ..plain }
             }
             ModelKind::RotatE => Self {
+                dim: 200,
                 batch: 256,
                 margin: 9.0,
                 temperature: 1.0,
                 init_std: 0.06,
-                run: epochs(16),
+                run: RunConfig { valid_every: 20, ..epochs(60) },
                 ..plain
             },
         }
