@@ -4,27 +4,18 @@
 
 #[allow(dead_code, unreachable_pub, clippy::pedantic, reason = "shared with other tests")]
 mod cluster;
+#[allow(dead_code, unreachable_pub, clippy::pedantic, reason = "shared with other tests")]
+#[path = "simulation/dice.rs"]
+mod dice;
 
 use std::time::{Duration, Instant};
 
 use cluster::{job_with, on_each_provider, pull, workers};
+use dice::Dice;
 use sterna::{
     Act, Init, Knobs, Node, NodeConfig, Optimizer, Policy, ProviderChoice, Rank, Table, TableSpec,
     Worker,
 };
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
     let mut knobs = Knobs::default();
@@ -55,15 +46,19 @@ fn sums_are_exact_whatever_moves_meanwhile() {
                 let spec = TableSpec::new("t", KEYS, 2).hot(0..4);
                 let table = node.create_table(spec).expect("a table");
                 workers(&node, |mut worker| {
-                    let mut dice = Dice(worker.global_index() as u64);
+                    let mut dice = Dice::new(worker.global_index() as u64);
                     let mut own = vec![0.0_f32; KEYS as usize];
                     for round in 0..ROUNDS {
                         // Small keys are everybody's.
-                        let keys: Vec<u64> =
-                            (0..3).map(|_| dice.below(KEYS).min(dice.below(KEYS))).collect();
+                        let keys: Vec<u64> = (0..3)
+                            .map(|_| {
+                                (dice.below(KEYS as usize) as u64)
+                                    .min(dice.below(KEYS as usize) as u64)
+                            })
+                            .collect();
                         let clock = worker.clock().0;
                         worker
-                            .intent(&table, &keys, clock..clock + 1 + dice.below(4))
+                            .intent(&table, &keys, clock..clock + 1 + dice.below(4) as u64)
                             .expect("one");
                         worker.add(&table, &keys, &[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]).expect("add");
                         keys.iter().for_each(|&key| own[key as usize] += 1.0);

@@ -100,11 +100,9 @@ impl Remote {
                 if here == Rank(0) && reduction.parts.iter().all(Option::is_some) {
                     sum(&mut reduction.parts, values)?;
                     reduction.round = round;
-                    for peer in (1..size).map(Rank::from_index) {
-                        engine.tell(peer, Kind::Reduce, TableId(0), round, |writer| {
-                            writer.reduce(ReduceStep::Result, values);
-                        });
-                    }
+                    engine.tell_all(Kind::Reduce, TableId(0), round, |writer| {
+                        writer.reduce(ReduceStep::Result, values);
+                    });
                     drop(engine);
                     return self.deliver(deadline);
                 }
@@ -165,24 +163,20 @@ impl Remote {
         expected: &[([usize; 2], [usize; 2])],
     ) -> Result<PeerChunks> {
         let (table, name, definition) = spec;
-        let here = self.fabric.rank();
-        let peers: Vec<Rank> =
-            (0..self.fabric.size()).map(Rank::from_index).filter(|&rank| rank != here).collect();
-        {
+        let peers = {
             let mut engine = self.engine();
-            for &peer in &peers {
-                engine.tell(peer, Kind::Table, table, 0, |writer| {
-                    writer.table(name, definition.as_bytes());
-                });
-                for &(arena, ref tokens) in tokens {
-                    for (index, token) in (0_u32..).zip(tokens) {
-                        engine.tell(peer, Kind::Chunk, table, 0, |writer| {
-                            writer.chunk(arena, index, token);
-                        });
-                    }
+            engine.tell_all(Kind::Table, table, 0, |writer| {
+                writer.table(name, definition.as_bytes());
+            });
+            for &(arena, ref tokens) in tokens {
+                for (index, token) in (0_u32..).zip(tokens) {
+                    engine.tell_all(Kind::Chunk, table, 0, |writer| {
+                        writer.chunk(arena, index, token);
+                    });
                 }
             }
-        }
+            engine.machine.others()
+        };
         let deadline = self.now() + self.meeting_limit;
         let mut fault = None;
         loop {

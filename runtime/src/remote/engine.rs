@@ -99,31 +99,42 @@ impl Engine {
         self.unsent.push((to, record));
     }
 
+    /// The same for each of them.
+    pub(super) fn tell_all(
+        &mut self,
+        kind: Kind,
+        table: TableId,
+        number: u32,
+        body: impl Fn(&mut Writer<'_>),
+    ) {
+        for peer in self.machine.others() {
+            self.tell(peer, kind, table, number, &body);
+        }
+    }
+
     /// Tells all peers where this node's board is.
     pub(super) fn tell_board(&mut self, token: RegionToken) {
-        for peer in self.machine.others() {
-            self.tell(peer, Kind::Chunk, TableId(0), 0, |writer| {
-                writer.chunk(Arena::Boards, 0, &token);
-            });
-        }
+        self.tell_all(Kind::Chunk, TableId(0), 0, |writer| {
+            writer.chunk(Arena::Boards, 0, &token);
+        });
     }
 
     /// Tells all peers of chunks that tables have got since the last time.
     fn tell_chunks(&mut self, fabric: &dyn Fabric) -> Result<()> {
-        for index in 0..self.tables.len() {
-            let table = self.tables[index].clone();
+        let mut grown = Vec::new();
+        for (table, announced) in self.tables.iter().zip(&mut self.announced) {
             let arena = table.0.rows.arena();
-            while self.announced[index] < arena.chunks() {
-                let memory = arena.chunk(self.announced[index]).expect("a chunk of the arena");
+            for chunk in *announced..arena.chunks() {
+                let memory = arena.chunk(chunk).expect("a chunk of the arena");
                 let token = chunks::export(fabric, &memory)?;
-                let chunk = u32::try_from(self.announced[index]).expect("fewer than slots");
-                for peer in self.machine.others() {
-                    self.tell(peer, Kind::Chunk, table.id(), 0, |writer| {
-                        writer.chunk(Arena::Rows, chunk, &token);
-                    });
-                }
-                self.announced[index] += 1;
+                grown.push((table.id(), u32::try_from(chunk).expect("fewer than slots"), token));
+                *announced = chunk + 1;
             }
+        }
+        for (table, chunk, token) in grown {
+            self.tell_all(Kind::Chunk, table, 0, |writer| {
+                writer.chunk(Arena::Rows, chunk, &token);
+            });
         }
         Ok(())
     }
@@ -137,10 +148,6 @@ impl Engine {
         let Self { machine, staging, tables, scratch, taken, copies, .. } = self;
         (machine, staging, NodeStorage { remote, tables, scratch, taken, copies, round })
     }
-}
-
-fn nanoseconds(of: Duration) -> u64 {
-    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A link took the record, or there is nobody to take it.
@@ -234,8 +241,8 @@ impl Remote {
         };
         let done = self.step_locked(&mut engine)?;
         // What a worker's step has left for later must not wait until the engine's thread has slept enough.
-        let due_ns = self.timing.now_ns().saturating_add(nanoseconds(self.sleep(&engine)));
-        let oversleeps = due_ns < self.wakes_ns.load(Ordering::SeqCst);
+        let wakes_ns = self.wakes_ns.load(Ordering::SeqCst);
+        let oversleeps = wakes_ns > 0 && self.due(&engine).1 < wakes_ns;
         drop(engine);
         if oversleeps {
             self.wakes_ns.store(0, Ordering::SeqCst);
@@ -290,13 +297,9 @@ impl Remote {
 
     fn send_control(&self, engine: &mut Engine) -> bool {
         if self.stop.load(Ordering::Relaxed) && !self.stop_told.swap(true, Ordering::Relaxed) {
-            for peer in (0..self.fabric.size()).map(Rank::from_index) {
-                if peer != self.fabric.rank() {
-                    engine.tell(peer, Kind::Stop, TableId(0), 0, |writer| {
-                        writer.stop(false, "asked to stop");
-                    });
-                }
-            }
+            engine.tell_all(Kind::Stop, TableId(0), 0, |writer| {
+                writer.stop(false, "asked to stop");
+            });
         }
         let before = engine.unsent.len();
         // Order matters per peer: what one link has not taken holds back what follows on it.
@@ -338,6 +341,13 @@ impl Remote {
         }
     }
 
+    /// That, and when it is over.
+    fn due(&self, engine: &Engine) -> (Duration, u64) {
+        let sleep = self.sleep(engine);
+        let sleep_ns = u64::try_from(sleep.as_nanos()).unwrap_or(u64::MAX);
+        (sleep, self.timing.now_ns().saturating_add(sleep_ns))
+    }
+
     /// The pause after a round of replicas that took so long.
     pub(super) fn pause_ns(&self, spent_ns: u64) -> u64 {
         let (least, factor) = (self.knobs.pause_us, self.knobs.pause_factor);
@@ -369,8 +379,7 @@ impl Remote {
             }
             let sleep = {
                 let engine = self.engine();
-                let sleep = self.sleep(&engine);
-                let wakes_ns = self.timing.now_ns().saturating_add(nanoseconds(sleep));
+                let (sleep, wakes_ns) = self.due(&engine);
                 self.wakes_ns.store(wakes_ns, Ordering::SeqCst);
                 sleep
             };

@@ -41,10 +41,9 @@ impl Remote {
     /// One more intent names a key.
     pub(crate) fn want(&self, table: &Table, key: Key) -> Result<()> {
         let rows = &table.0.rows;
-        let at = rows.placement().locate_known(key);
-        if at.home == rows.here() {
-            let count = rows.directory().references(at.slot).expect("a home slot");
-            if count.fetch_add(1, Ordering::Relaxed) > 0 || rows.version_of(at.slot).is_some() {
+        if let Some(slot) = rows.home_here(key) {
+            let count = rows.directory().references(slot).expect("a home slot");
+            if count.fetch_add(1, Ordering::Relaxed) > 0 || rows.version_of(slot).is_some() {
                 return Ok(());
             }
             return self.with_row(table, key, |row: &mut ForeignRow<'_>| {
@@ -62,19 +61,17 @@ impl Remote {
     /// One intent less names a key.
     pub(crate) fn unwant(&self, table: &Table, key: Key) {
         let rows = &table.0.rows;
-        let at = rows.placement().locate_known(key);
-        let id = ForeignKey { table: rows.id(), key };
-        if at.home == rows.here() {
-            let count = rows.directory().references(at.slot).expect("a home slot");
+        let home = rows.home_here(key);
+        if let Some(slot) = home {
+            let count = rows.directory().references(slot).expect("a home slot");
             if count.fetch_sub(1, Ordering::Relaxed) > 1 {
                 return;
             }
         }
-        let Some(guard) = self.foreign.find(id) else {
+        let Some(mut row) = self.known(table, key) else {
             return self.note_unwanted(table, key);
         };
-        let mut row = ForeignRow { table: &table.0, guard, remote: self, copies: None };
-        if at.home != rows.here() {
+        if home.is_none() {
             let held = &mut row.guard.control;
             held.references = held.references.saturating_sub(1);
             if held.references > 0 {
@@ -128,9 +125,8 @@ impl Remote {
 
     /// Whether an intent of this node names a key.
     pub(crate) fn wanted(&self, table: &TableState, key: Key) -> bool {
-        let at = table.rows.placement().locate_known(key);
-        if at.home == table.rows.here() {
-            return table.rows.directory().wanted(at.slot);
+        if let Some(slot) = table.rows.home_here(key) {
+            return table.rows.directory().wanted(slot);
         }
         let id = ForeignKey { table: table.rows.id(), key };
         self.foreign.find(id).is_some_and(|guard| guard.control.references > 0)
@@ -143,10 +139,8 @@ impl Remote {
 
     /// How many intents name a key, under its lock.
     pub(crate) fn references(&self, row: &ForeignRow<'_>) -> u32 {
-        let (rows, key) = (&row.table.rows, row.guard.key().key);
-        let at = rows.placement().locate_known(key);
-        if at.home == rows.here() {
-            let count = rows.directory().references(at.slot);
+        if let Some(slot) = row.home_slot() {
+            let count = row.table.rows.directory().references(slot);
             return count.map_or(0, |count| count.load(Ordering::Relaxed));
         }
         row.guard.control.references

@@ -118,6 +118,13 @@ impl Remote {
         Ok((staged, here))
     }
 
+    /// The entry of a key, if there is one.
+    pub(super) fn known<'n>(&'n self, table: &'n Table, key: Key) -> Option<ForeignRow<'n>> {
+        let guard = self.foreign.find(ForeignKey { table: table.id(), key })?;
+        Some(ForeignRow { table: &table.0, guard, remote: self, copies: None })
+    }
+
+    /// The entry of a key; nothing if there is no room for one.
     pub(super) fn row<'n>(&'n self, table: &'n Table, key: Key) -> Option<ForeignRow<'n>> {
         let mut guard = self.foreign.entry(ForeignKey { table: table.id(), key }).ok()?;
         guard.control.start(|| key_word(&table.0, key));

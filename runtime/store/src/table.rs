@@ -196,8 +196,15 @@ impl RowTable {
     #[must_use]
     #[inline]
     pub fn home_slot(&self, key: Key) -> Option<Slot<'_>> {
+        self.arena.slot(self.home_here(key)?)
+    }
+
+    /// The number of a key's home slot, if this node is its home.
+    #[must_use]
+    #[inline]
+    pub fn home_here(&self, key: Key) -> Option<SlotId> {
         let at = self.placement.locate_known(key);
-        if at.home == self.here { self.arena.slot(at.slot) } else { None }
+        (at.home == self.here).then_some(at.slot)
     }
 
     /// The slot of a key's row, if it is at home here or has one of the slots for others.
@@ -211,22 +218,18 @@ impl RowTable {
     #[must_use]
     #[inline]
     pub fn find(&self, key: Key) -> Option<(SlotId, Slot<'_>)> {
-        let at = self.placement.locate_known(key);
-        if at.home == self.here {
-            self.arena.slot(at.slot).map(|slot| (at.slot, slot))
-        } else {
-            self.foreign.find(&self.arena, key)
+        match self.home_here(key) {
+            Some(id) => self.arena.slot(id).map(|slot| (id, slot)),
+            None => self.foreign.find(&self.arena, key),
         }
     }
 
     /// The same, and none is missed.
     #[must_use]
     pub fn find_surely(&self, key: Key) -> Option<(SlotId, Slot<'_>)> {
-        let at = self.placement.locate_known(key);
-        if at.home == self.here {
-            self.arena.slot(at.slot).map(|slot| (at.slot, slot))
-        } else {
-            self.foreign.find_surely(&self.arena, key)
+        match self.home_here(key) {
+            Some(id) => self.arena.slot(id).map(|slot| (id, slot)),
+            None => self.foreign.find_surely(&self.arena, key),
         }
     }
 

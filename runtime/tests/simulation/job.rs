@@ -12,6 +12,7 @@ use sterna_protocol::ids::{Key, RowId, TableId};
 use sterna_protocol::invariants::{BoundedWaits, Conservation, OwnWrites, Violation};
 use sterna_rdma::sim::{SimConfig, SimWorld};
 
+use super::dice::Dice;
 use super::stage::Stage;
 
 /// Whether each call is printed.
@@ -38,7 +39,7 @@ pub struct Plan {
 impl Plan {
     /// A plan drawn from a seed.
     pub fn of_seed(seed: u64) -> Self {
-        let mut dice = super::stage::Dice::new(seed ^ 0x5EED);
+        let mut dice = Dice::new(seed ^ 0x5EED);
         Self {
             seed,
             nodes: 2 + dice.below(3),
@@ -54,7 +55,7 @@ impl Plan {
 }
 
 /// The manager's settings; a tenth of the nodes have no or hardly any room for rows of others.
-fn knobs(dice: &mut super::stage::Dice) -> Knobs {
+fn knobs(dice: &mut Dice) -> Knobs {
     let mut knobs = Knobs::default();
     knobs.act = [Act::Immediate, Act::Learned][dice.below(2)];
     knobs.pool_kib = [0, 1, 64][(dice.below(20) + 1).min(3) - 1];

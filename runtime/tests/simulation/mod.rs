@@ -1,4 +1,5 @@
 //! Whole jobs over the simulated network: real nodes, workers and engines, one seed, one checker per invariant.
 
+pub mod dice;
 pub mod job;
 pub mod stage;

@@ -10,10 +10,10 @@ use sterna_protocol::entry::{EntryState, Pull, ReadFound, ReadPermit, ReadVerdic
 use sterna_protocol::record::Arena;
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState};
 use sterna_rdma::{FabricError, Read, ReadData, ReadLane, RegionId};
-use sterna_store::{ForeignKey, shape::HEADER_BYTES};
+use sterna_store::shape::HEADER_BYTES;
 
 use super::super::Remote;
-use super::super::storage::{ForeignRow, read_floats};
+use super::super::storage::read_floats;
 use crate::error::Result;
 use crate::table::Table;
 
@@ -213,7 +213,7 @@ impl Call {
     /// A permit whose READ was not posted.
     fn give_back(table: &Table, remote: &Remote, item: &mut Item) {
         if let Some(permit) = item.permit.take()
-            && let Some(mut row) = found(table, remote, item.key)
+            && let Some(mut row) = remote.known(table, item.key)
         {
             row.guard.control.control.cancel_read(permit);
             row.list();
@@ -232,7 +232,7 @@ impl Call {
         let entry = if home.home == rows.here() {
             Some(remote.row(&self.table, item.key)?)
         } else {
-            found(&self.table, remote, item.key)
+            remote.known(&self.table, item.key)
         };
         if let Some(mut row) = entry {
             if home.home == rows.here() {
@@ -346,7 +346,7 @@ impl Call {
             judge(item.key, item.permit.map(|permit| permit.epoch), data, self.snapshot)
         });
         let bytes = data.map_or(&[][..], |data| data.bytes);
-        let mut entry = found(&self.table, remote, item.key);
+        let mut entry = remote.known(&self.table, item.key);
         if let (None, ReadFound::Moved { .. }) = (&entry, found_row) {
             entry = remote.row(&self.table, item.key);
         }
@@ -404,11 +404,6 @@ impl Call {
         out.copy_from_slice(&row[..self.floats]);
         true
     }
-}
-
-fn found<'n>(table: &'n Table, remote: &'n Remote, key: Key) -> Option<ForeignRow<'n>> {
-    let guard = remote.foreign.find(ForeignKey { table: table.id(), key })?;
-    Some(ForeignRow { table: &table.0, guard, remote, copies: None })
 }
 
 fn word(data: &ReadData<'_>, at: usize) -> u64 {

@@ -23,6 +23,7 @@ use sterna_rdma::{Completion, FabricError, Read, ReadData, ReadLane, RegionId};
 use sterna_store::{EntryId, board_layout as layout, shape::HEADER_BYTES};
 
 use super::engine::Engine;
+use super::held::CopyOf;
 use super::storage::{ForeignRow, NewCopy, read_floats};
 use super::{Remote, read};
 use crate::error::Result;
@@ -113,14 +114,14 @@ impl Refresher {
     pub(super) fn next_ns(&self, now_ns: u64) -> Option<u64> {
         let rounds = self.watches.iter().filter_map(|watch| match watch.mode {
             Mode::Active { next_ns } => Some(next_ns),
-            Mode::Round { .. } => Some(now_ns + READ_NS),
+            Mode::Round => Some(now_ns + READ_NS),
             Mode::Idle | Mode::Armed => None,
         });
         let folds = self.looking.contains(&true).then(|| now_ns + FOLD_NS);
         rounds.chain(folds).min()
     }
 
-    /// Holds a round of all replicas; gives what [`Refresher::held`] is asked about.
+    /// Asks for a round of all replicas; gives what [`Refresher::missing`] is asked about.
     pub(super) fn demand(&mut self, now_ns: u64) -> Vec<u64> {
         let demand = |watch: &mut Watch| {
             watch.hurry(now_ns);
@@ -221,7 +222,7 @@ impl Refresher {
                 continue;
             }
             let owner = Rank::from_index(index);
-            watch.mode = Mode::Round { began_ns: now_ns };
+            watch.mode = Mode::Round;
             watch.begun += 1;
             watch.spent_ns = 0;
             watch.open = 1;
@@ -239,7 +240,7 @@ impl Refresher {
         let (now_ns, quiet) = (remote.timing.now_ns(), remote.knobs.quiet_rounds);
         let mut arms = Vec::new();
         for (index, watch) in self.watches.iter_mut().enumerate() {
-            if !matches!(watch.mode, Mode::Round { .. }) {
+            if !matches!(watch.mode, Mode::Round) {
                 continue;
             }
             watch.spent_ns += spent_ns;
@@ -294,12 +295,7 @@ impl Refresher {
                 on_board(layout::versions(*page as usize), layout::GROUP_BYTES)
             }
             What::Row { place, entry, again, permit } => {
-                let mut row = held(*entry, remote, tables)?;
-                // It may have become a replica of another owner's, by chance with the same place there.
-                if row.guard.control.control.owner() != job.owner {
-                    return None;
-                }
-                let copy = row.guard.control.copy.filter(|copy| copy.board == *place)?;
+                let (mut row, copy) = held(*entry, (job.owner, *place), remote, tables)?;
                 let location = row.guard.control.location;
                 let Some(granted) = row.guard.control.control.refresh(*again) else {
                     let waits = row.guard.control.control.state() == EntryState::Replica;
@@ -363,11 +359,11 @@ impl Refresher {
                     let mut changed = Vec::new();
                     known.rows.retain(|&(place, entry)| {
                         let version = word(8 * layout::within(place as usize));
-                        let state = stale(place, entry, owner, version, remote, tables);
-                        if state == Some(true) {
+                        let replica = held(entry, (owner, place), remote, tables);
+                        if replica.as_ref().is_some_and(|(_, copy)| copy.version != version) {
                             changed.push((place, entry));
                         }
-                        state.is_some()
+                        replica.is_some()
                     });
                     if known.rows.is_empty() {
                         watch.pages.remove(&page);
@@ -390,32 +386,21 @@ impl Refresher {
     }
 }
 
-/// The entry of a replica, if it is still one.
-fn held<'n>(entry: EntryId, remote: &'n Remote, tables: &'n [Table]) -> Option<ForeignRow<'n>> {
-    let guard = remote.foreign.at(entry)?;
-    if guard.control.control.state() != EntryState::Replica {
-        return None;
-    }
-    let table = &tables.get(usize::from(guard.key().table.0))?.0;
-    Some(ForeignRow { table, guard, remote, copies: None })
-}
-
-/// Whether a replica is older than the board says; nothing if there is no such replica any more.
-fn stale(
-    place: u32,
+/// An entry and its copy, if that is still a replica of the row at this place of this owner's board.
+fn held<'n>(
     entry: EntryId,
-    owner: Rank,
-    version: u64,
-    remote: &Remote,
-    tables: &[Table],
-) -> Option<bool> {
-    let mut row = held(entry, remote, tables)?;
-    let control = &row.guard.control.control;
-    if control.owner() != owner {
+    (owner, place): (Rank, u32),
+    remote: &'n Remote,
+    tables: &'n [Table],
+) -> Option<(ForeignRow<'n>, CopyOf)> {
+    let guard = remote.foreign.at(entry)?;
+    let control = &guard.control.control;
+    if control.state() != EntryState::Replica || control.owner() != owner {
         return None;
     }
-    let copy = row.guard.control.copy.as_mut().filter(|copy| copy.board == place)?;
-    Some(copy.version != version)
+    let copy = guard.control.copy.filter(|copy| copy.board == place)?;
+    let table = &tables.get(usize::from(guard.key().table.0))?.0;
+    Some((ForeignRow { table, guard, remote, copies: None }, copy))
 }
 
 /// A READ that was not posted, or failed.

@@ -13,7 +13,7 @@ pub(super) enum Mode {
     /// A round is due at this time.
     Active { next_ns: u64 },
     /// A round is under way.
-    Round { began_ns: u64 },
+    Round,
     /// The owner tells of the next change.
     Armed,
 }

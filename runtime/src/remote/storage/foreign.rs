@@ -60,10 +60,8 @@ impl<'n> ForeignRow<'n> {
     }
 
     /// The home slot, if this is the key's home.
-    fn home_slot(&self) -> Option<SlotId> {
-        let rows = &self.table.rows;
-        let at = rows.placement().locate_known(self.key());
-        (at.home == rows.here()).then_some(at.slot)
+    pub(in crate::remote) fn home_slot(&self) -> Option<SlotId> {
+        self.table.rows.home_here(self.key())
     }
 
     /// The slot that holds the row or a copy of it, or waits for it.

@@ -51,10 +51,6 @@ pub(crate) struct NodeStorage<'n> {
 }
 
 impl<'n> NodeStorage<'n> {
-    fn here(&self) -> Rank {
-        self.remote.fabric.rank()
-    }
-
     fn table(&self, row: RowId) -> Option<&'n TableState> {
         let table = self.tables.get(usize::from(row.table.0))?;
         (row.key.0 < table.keys()).then_some(&*table.0)
@@ -86,7 +82,7 @@ impl<'n> NodeStorage<'n> {
 
     /// Copies a main copy out; then its slot gets the state that `change` says.
     fn copy(
-        &self,
+        &mut self,
         row: RowId,
         out: &mut [u8],
         change: impl FnOnce(SlotId, SlotGuard<'n>),
@@ -98,9 +94,11 @@ impl<'n> NodeStorage<'n> {
         };
         let len = table.shape.row_len();
         let Some(out) = out.get_mut(..len * size_of::<f32>()) else { return Copied::NoRoom };
-        let mut floats = vec![0.0; len];
-        guard.read(&mut floats);
-        foreign::write_floats(&floats, out);
+        if self.scratch.len() < len {
+            self.scratch.resize(len, 0.0);
+        }
+        guard.read(&mut self.scratch[..len]);
+        foreign::write_floats(&self.scratch[..len], out);
         let meta = guard.meta();
         change(id, guard);
         Copied::Row(out.len(), meta)
@@ -242,21 +240,20 @@ impl<'n> Storage for NodeStorage<'n> {
 
     fn move_row(&mut self, row: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
         let Some(table) = self.table(row) else { return Copied::Elsewhere };
-        let home = table.rows.placement().locate_known(row.key);
-        let at_home = home.home == self.here();
+        let home = table.rows.home_here(row.key);
         // The entry first: whoever finds the row gone asks it.
         let key = ForeignKey { table: row.table, key: row.key };
         let entry = self.remote.foreign.find(key);
         let copied = self.copy(row, out, |id, guard| {
             table.rows.leave_board(id);
-            if at_home {
+            if let Some(home) = home {
                 let word = DirectoryWord::new(next, epoch, SlotId::UNDISCLOSED);
-                table.rows.directory().set(home.slot, word);
+                table.rows.directory().set(home, word);
             } else {
                 table.rows.unlist_slot(row.key, id);
             }
             guard.change(SlotState::Moved, epoch, u64::from(next.0));
-            if !at_home {
+            if home.is_none() {
                 table.rows.give_slot(id, self.remote.reusable_ns());
             }
         });
@@ -270,8 +267,7 @@ impl<'n> Storage for NodeStorage<'n> {
 
     fn directory(&self, row: RowId) -> Option<DirectoryWord> {
         let table = self.table(row)?;
-        let at = table.rows.placement().locate(row.key)?;
-        if at.home == self.here() { table.rows.directory().load(at.slot) } else { None }
+        table.rows.directory().load(table.rows.home_here(row.key)?)
     }
 
     fn set_directory(&mut self, row: RowId, word: DirectoryWord) {
