@@ -93,10 +93,9 @@ impl Refresher {
     pub(super) fn peer_lost(&mut self, peer: Rank) {
         self.armed[peer.index()] = None;
         self.looking[peer.index()] = false;
-        let watch = &mut self.watches[peer.index()];
-        watch.pages.clear();
-        watch.again.clear();
+        let queued = self.queue.len();
         self.queue.retain(|job| job.owner != peer);
+        self.watches[peer.index()].lose(queued - self.queue.len());
     }
 
     /// A holder has seen this sequence of this node's board and wants to be told of the next.

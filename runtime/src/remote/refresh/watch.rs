@@ -148,6 +148,16 @@ impl Watch {
         None
     }
 
+    /// The owner is gone, and so many READs of it will not be posted: nothing is looked at once those under way have ended.
+    pub(super) fn lose(&mut self, unposted: usize) {
+        self.pages.clear();
+        self.again.clear();
+        self.open -= unposted;
+        if self.open == 0 {
+            self.mode = Mode::Idle;
+        }
+    }
+
     /// A part of the round failed: all is looked at again.
     pub(super) fn forget_seen(&mut self) {
         self.sequence = None;
@@ -158,4 +168,55 @@ impl Watch {
 
 fn number(of: usize) -> u32 {
     u32::try_from(of).expect("boards have 2^18 places")
+}
+
+#[cfg(test)]
+mod tests {
+    use sterna_protocol::{Key, TableId};
+    use sterna_store::{ForeignKey, ForeignTable};
+
+    use super::*;
+    use crate::remote::held::Held;
+
+    fn entry() -> EntryId {
+        let table: ForeignTable<Held> = ForeignTable::new(1, 1);
+        let key = ForeignKey { table: TableId(0), key: Key(7) };
+        table.entry(key).expect("room for one").place()
+    }
+
+    #[test]
+    fn two_rounds_without_news_arm_the_owner_and_a_replica_ends_the_rest() {
+        let mut watch = Watch::new();
+        watch.wake(5);
+        assert_eq!(watch.mode, Mode::Idle, "there is nothing to look after");
+        watch.add(70, entry(), 5);
+        assert_eq!(watch.mode, Mode::Active { next_ns: 5 });
+        assert_eq!(watch.root(|block| [9, 0][block.min(1)]), [0]);
+        assert_eq!(watch.block(0, |page| page as u64 + 3), [(1, 4)]);
+        watch.pages.get_mut(&1).expect("its page").seen = Some(4);
+        assert_eq!(watch.end(10, 100, 2), None);
+        for armed in [None, Some(9)] {
+            assert!(watch.root(|block| [9, 0][block.min(1)]).is_empty());
+            assert_eq!(watch.end(20, 100, 2), armed);
+        }
+        assert_eq!(watch.mode, Mode::Armed);
+        watch.add(71, entry(), 30);
+        assert_eq!(watch.mode, Mode::Active { next_ns: 30 });
+        assert_eq!(watch.root(|block| [9, 0][block.min(1)]), [0], "all of its page is looked at");
+    }
+
+    #[test]
+    fn a_lost_owner_is_looked_at_no_more() {
+        let mut watch = Watch::new();
+        watch.add(70, entry(), 5);
+        (watch.mode, watch.open) = (Mode::Round, 3);
+        watch.lose(2);
+        assert_eq!((watch.mode, watch.open), (Mode::Round, 1), "one READ has yet to end");
+        watch.open = 0;
+        assert_eq!((watch.end(10, 100, 2), watch.mode), (None, Mode::Idle));
+        watch.add(70, entry(), 20);
+        (watch.mode, watch.open) = (Mode::Round, 2);
+        watch.lose(2);
+        assert_eq!(watch.mode, Mode::Idle);
+    }
 }
