@@ -187,9 +187,7 @@ impl Task for Gnn {
         parameters: &mut Parameters<'_>,
     ) -> Result<Loss, TaskError> {
         let sum = step.train(&self.tables, self.config.weight_decay, batch, parameters)?;
-        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        let count = batch.labels.len() as f64;
-        Ok(Loss { sum, count })
+        Ok(Loss::of(sum, batch.labels.len()))
     }
 
     fn has(&self, split: Split) -> bool {

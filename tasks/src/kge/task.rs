@@ -185,9 +185,7 @@ impl Task for Kge {
             let (keys, gradients) = rows.gradients();
             parameters.push(table, keys, gradients)?;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        let count = 2.0 * batch.triples.len() as f64;
-        Ok(Loss { sum, count })
+        Ok(Loss::of(sum, 2 * batch.triples.len()))
     }
 
     fn has(&self, split: Split) -> bool {

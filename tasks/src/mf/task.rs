@@ -283,9 +283,7 @@ impl Task for Mf {
             kernel::train(*arch, &self.shape, &rates, &mut rows.now, &mut columns.now, ratings);
         rows.add(ROW, &batch.rows, *arch, parameters)?;
         columns.add(COLUMN, &batch.columns, *arch, parameters)?;
-        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        let count = ratings.len() as f64;
-        Ok(Loss { sum, count })
+        Ok(Loss::of(sum, ratings.len()))
     }
 
     fn has(&self, split: Split) -> bool {

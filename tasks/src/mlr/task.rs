@@ -160,9 +160,7 @@ impl Task for Mlr {
         let sum = step.gradients(batch, self.config.l2);
         parameters.set_learning_rate(WEIGHT, self.learning_rate(moment));
         parameters.push(WEIGHT, &batch.keys, &step.gradients)?;
-        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        let count = batch.classes.len() as f64;
-        Ok(Loss { sum, count })
+        Ok(Loss::of(sum, batch.classes.len()))
     }
 
     fn has(&self, split: Split) -> bool {

@@ -108,6 +108,13 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// So many losses of this sum.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+    pub fn of(sum: f64, count: usize) -> Self {
+        Self { sum, count: count as f64 }
+    }
+
     /// Adds one loss.
     #[inline]
     pub fn add(&mut self, loss: f64) {
