@@ -5,7 +5,7 @@ mod batches;
 use batches::{KEYS, Node, carry, row};
 use proptest::prelude::*;
 use sterna_protocol::machine::{PeerFault, REQUESTS_MAX};
-use sterna_protocol::record::{Acquire, Grant, Holders, Kind, Nack, Record, Writer};
+use sterna_protocol::record::{Acquire, Grant, Holders, Kind, Nack, Record, Refusal, Writer};
 use sterna_protocol::{EntryState, Epoch, Key, Rank, SlotId, TableId};
 
 const RECORD: usize = 4096;
@@ -197,6 +197,46 @@ fn what_waits_names_its_peer_and_a_loss_ends_it_without_losing_updates() {
 }
 
 #[test]
+fn answers_to_what_a_lost_peer_had_passed_on_are_nobodys_fault() {
+    let mut a = Node::among(3, 0, RECORD);
+    let keys = [1, 4, 7];
+    for key in keys {
+        a.rows.push(key, 1);
+        a.rows.foreign.get_mut(&key).unwrap().entry.want_acquire();
+    }
+    assert_eq!(a.flush(1), 3);
+    let number = a.machine.last_number();
+    let (_, asked) = a.links.sent.pop_back().expect("an Acquire");
+    assert!(matches!(Record::decode(&asked), Ok(Record::Acquire(_))));
+    assert_eq!(a.machine.peer_lost(Rank(1), &mut a.rows), 3);
+
+    // Rank 2 had been asked in turn, and answers when rank 1 is gone already.
+    let (epoch, next, uses) = (Epoch::FIRST.next(), Rank(2), 3);
+    let row = &5_u64.to_le_bytes();
+    let mut buffer = [0; 256];
+    for kind in [Kind::GrantShare, Kind::GrantMove, Kind::Refuse] {
+        let mut writer = Writer::new(&mut buffer, kind, TableId(0), number);
+        for key in keys.map(Key) {
+            let holders = Holders::default();
+            let grant =
+                Grant { key, epoch, slot: SlotId(0), version: 0, board: 0, holders, row: None };
+            let fits = if kind == Kind::Refuse {
+                writer.refusal(&Refusal { key, next, epoch, uses })
+            } else {
+                writer.grant(&grant, &[], |room| {
+                    room[..8].copy_from_slice(row);
+                    Some((8, 0, false))
+                })
+            };
+            assert!(fits);
+        }
+        a.take(2, writer.finish()).expect("rank 2 did nothing wrong");
+    }
+    assert!(keys.iter().all(|key| a.rows.foreign[key].entry.state() == EntryState::Remote));
+    assert_eq!(a.rows.foreign[&1].accumulator, 1);
+}
+
+#[test]
 fn snapshot_rows_come_from_the_owner_and_wait_for_the_link() {
     let mut b = Node::new(1, RECORD);
     b.rows.live.insert(3, 33);
@@ -306,8 +346,7 @@ fn record() -> impl Strategy<Value = Vec<u8>> {
                         .grant(&grant, &[rank], |room| write(room).map(|it| (it, 1, length == 9)));
                 }
                 Kind::Refuse => {
-                    let refusal =
-                        sterna_protocol::record::Refusal { key, next: rank, epoch, uses: 1 };
+                    let refusal = Refusal { key, next: rank, epoch, uses: 1 };
                     writer.refusal(&refusal);
                 }
                 Kind::Location => {

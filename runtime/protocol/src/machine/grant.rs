@@ -19,6 +19,9 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
     ) -> Result<(), PeerFault> {
         let number = grants.number;
+        if self.abandoned.contains(&number) {
+            return Ok(());
+        }
         for grant in grants.iter() {
             let row = RowId { table: grants.table, key: grant.key };
             let mut foreign = store.find(row).ok_or(PeerFault::Answer { from, number })?;
@@ -47,6 +50,9 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
     ) -> Result<(), PeerFault> {
         let number = grants.number;
+        if self.abandoned.contains(&number) {
+            return Ok(());
+        }
         for grant in grants.iter() {
             let row = RowId { table: grants.table, key: grant.key };
             let mut foreign = store.find(row).ok_or(PeerFault::Answer { from, number })?;
@@ -75,6 +81,9 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
     ) -> Result<(), PeerFault> {
         let number = refusals.number;
+        if self.abandoned.contains(&number) {
+            return Ok(());
+        }
         for refusal in refusals.iter() {
             let row = RowId { table: refusals.table, key: refusal.key };
             self.known(from, refusal.next)?;

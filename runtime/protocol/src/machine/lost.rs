@@ -11,7 +11,8 @@ use crate::storage::{Foreign, Storage};
 impl<K: Copy, P: Policy> Machine<K, P> {
     /// Ends all exchanges with a lost peer and forgets what it asked. Updates that were on their way
     /// return to the accumulators: whether the peer had applied them is not known, nor does it matter
-    /// there. Returns how many keys waited for it.
+    /// there. A row that another node grants to an Acquire that ends here is lost with the peer: the
+    /// job goes back to its checkpoint. Returns how many keys waited for it.
     pub fn peer_lost<S: Storage<Place = K>>(&mut self, rank: Rank, store: &mut S) -> usize {
         let peer = &mut self.peers[rank.index()];
         peer.lost = true;
@@ -21,6 +22,9 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         self.holders.forget(rank);
         let mut ended = 0;
         for request in requests {
+            if request.kind == ExchangeKind::Acquire {
+                self.abandoned.push(request.number);
+            }
             for &place in &request.places {
                 let Some(mut foreign) = store.at(place) else { continue };
                 let open = foreign.control().exchange();

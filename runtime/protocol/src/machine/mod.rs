@@ -194,6 +194,9 @@ pub struct Machine<K, P> {
     held_back: Vec<K>,
     next_number: u32,
     now_ns: u64,
+    /// Acquires that ended with the peer they went to. It may have passed them on before: what others
+    /// still answer to them is for nobody.
+    abandoned: Vec<u32>,
     /// How long requests take to be answered, smoothed.
     round_trip_ns: u64,
     counters: MachineCounters,
@@ -222,6 +225,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             held_back: Vec::new(),
             next_number: 1,
             now_ns: 0,
+            abandoned: Vec::new(),
             round_trip_ns: 0,
             counters: MachineCounters::default(),
         }

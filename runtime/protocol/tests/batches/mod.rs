@@ -252,10 +252,16 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// One of two nodes.
     pub(crate) fn new(rank: u16, record_bytes: usize) -> Self {
+        Self::among(2, rank, record_bytes)
+    }
+
+    pub(crate) fn among(nodes: u16, rank: u16, record_bytes: usize) -> Self {
+        let size = usize::from(nodes);
         Self {
-            machine: Machine::with_record_bytes(Rank(rank), 2, Classic, record_bytes),
-            rows: Rows::new(rank, 2),
+            machine: Machine::with_record_bytes(Rank(rank), size, Classic, record_bytes),
+            rows: Rows::new(rank, nodes),
             links: Links::default(),
         }
     }
