@@ -74,7 +74,12 @@ pub trait Storage {
     /// Takes the next entry off the list of those that are dirty for an owner and clears its mark.
     fn next_dirty(&mut self, owner: Rank) -> Option<Self::Foreign<'_>>;
 
-    /// Starts loading what an update of this row will touch.
+    /// Starts loading what leads to this row, and to its entry.
+    fn prefetch_way(&self, row: RowId) {
+        let _ = row;
+    }
+
+    /// Starts loading this row and its entry; what leads there is at hand.
     fn prefetch(&self, row: RowId) {
         let _ = row;
     }

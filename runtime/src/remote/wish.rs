@@ -17,6 +17,12 @@ use crate::error::Result;
 use crate::policy::Policy;
 use crate::table::{Table, TableState};
 
+/// Keys whose entries are being loaded while one is worked on.
+const NEAR: usize = 6;
+
+/// Keys further on, of which what leads to their entries is being loaded.
+const FAR: usize = 16;
+
 /// How long to wait for room before looking again.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -38,8 +44,50 @@ impl Remote {
         }
     }
 
+    /// One more intent names these keys.
+    pub(crate) fn want_all(&self, table: &Table, keys: &[Key]) -> Result<()> {
+        self.ahead(table, keys, |key| self.want(table, key))
+    }
+
+    /// One intent less names these keys.
+    pub(crate) fn unwant_all(&self, table: &Table, keys: &[Key]) {
+        let done = self.ahead(table, keys, |key| {
+            self.unwant(table, key);
+            Ok(())
+        });
+        debug_assert!(done.is_ok(), "nothing of it can fail");
+    }
+
+    /// Works on keys one after the other, while what the next ones need is being loaded.
+    fn ahead(
+        &self,
+        table: &Table,
+        keys: &[Key],
+        mut work: impl FnMut(Key) -> Result<()>,
+    ) -> Result<()> {
+        let rows = &table.0.rows;
+        let id = |key| ForeignKey { table: table.id(), key };
+        let far = |key| match rows.home_here(key) {
+            Some(home) => rows.prefetch_home(home),
+            None => self.foreign.prefetch_index(id(key)),
+        };
+        let near = |key| {
+            if rows.home_here(key).is_none() {
+                self.foreign.prefetch_entry(id(key));
+            }
+        };
+        keys.iter().take(FAR).for_each(|&key| far(key));
+        keys.iter().take(NEAR).for_each(|&key| near(key));
+        for (at, &key) in keys.iter().enumerate() {
+            keys.get(at + FAR).into_iter().for_each(|&key| far(key));
+            keys.get(at + NEAR).into_iter().for_each(|&key| near(key));
+            work(key)?;
+        }
+        Ok(())
+    }
+
     /// One more intent names a key.
-    pub(crate) fn want(&self, table: &Table, key: Key) -> Result<()> {
+    fn want(&self, table: &Table, key: Key) -> Result<()> {
         let rows = &table.0.rows;
         if let Some(slot) = rows.home_here(key) {
             let count = rows.directory().references(slot).expect("a home slot");
@@ -59,13 +107,16 @@ impl Remote {
     }
 
     /// One intent less names a key.
-    pub(crate) fn unwant(&self, table: &Table, key: Key) {
+    fn unwant(&self, table: &Table, key: Key) {
         let rows = &table.0.rows;
         let home = rows.home_here(key);
         if let Some(slot) = home {
             let count = rows.directory().references(slot).expect("a home slot");
             if count.fetch_sub(1, Ordering::Relaxed) > 1 {
                 return;
+            }
+            if rows.version_of(slot).is_some() {
+                return self.note_unwanted(table, key);
             }
         }
         let Some(mut row) = self.known(table, key) else {

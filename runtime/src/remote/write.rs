@@ -189,12 +189,10 @@ impl Drop for Urgent<'_> {
 impl ForeignRow<'_> {
     /// Whether the main copy is here.
     pub(super) fn is_here(&self) -> bool {
-        let key = self.guard.key().key;
-        let slot = self.table.rows.find_surely(key);
-        slot.is_some_and(|(_, slot)| {
-            let (found, meta) = slot.header();
-            found == key && meta.state().owns()
-        })
+        match self.home_slot() {
+            Some(home) => self.table.rows.version_of(home).is_some(),
+            None => self.guard.control.control.state() == EntryState::Live,
+        }
     }
 
     /// Does `work(row, update)` under a replica's writer bit; `None` if there is no replica.

@@ -106,9 +106,7 @@ impl Intents {
     }
 
     fn begin(&mut self, remote: &Remote, announced: Announced) -> Result<()> {
-        for &key in &announced.keys {
-            remote.want(&announced.table, key)?;
-        }
+        remote.want_all(&announced.table, &announced.keys)?;
         self.active.push(Reverse(Announced { due: announced.end, ..announced }));
         remote.nudge()
     }
@@ -120,7 +118,7 @@ impl Intents {
             && first.due <= now
         {
             let Some(Reverse(ended)) = self.active.pop() else { break };
-            ended.keys.iter().for_each(|&key| remote.unwant(&ended.table, key));
+            remote.unwant_all(&ended.table, &ended.keys);
         }
         while let Some(Reverse(first)) = self.waiting.peek()
             && self.pace.is_near(first.due, now)
@@ -137,7 +135,7 @@ impl Intents {
     pub(super) fn clear(&mut self, remote: &Remote) {
         self.waiting.clear();
         while let Some(Reverse(ended)) = self.active.pop() {
-            ended.keys.iter().for_each(|&key| remote.unwant(&ended.table, key));
+            remote.unwant_all(&ended.table, &ended.keys);
         }
     }
 }

@@ -134,6 +134,14 @@ impl Directory {
         self.references.get_or_init(made).get(slot.0 as usize)
     }
 
+    /// Starts loading the count of a home slot.
+    #[inline]
+    pub(crate) fn prefetch_references(&self, slot: SlotId) {
+        if let Some(count) = self.references.get().and_then(|all| all.get(slot.0 as usize)) {
+            crate::prefetch::write(std::ptr::from_ref(count).cast());
+        }
+    }
+
     /// Whether an intent names the key of a home slot.
     #[must_use]
     pub fn wanted(&self, slot: SlotId) -> bool {

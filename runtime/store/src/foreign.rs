@@ -156,6 +156,28 @@ impl<C: Control> ForeignTable<C> {
         Some(EntryGuard { table: self, id: EntryId { shard, cell }, guard })
     }
 
+    /// Starts loading the part of the index that a search for this key begins with.
+    #[inline]
+    pub fn prefetch_index(&self, id: ForeignKey) {
+        let (shard, tag) = hash(id);
+        self.shards[shard as usize].prefetch_index(tag);
+    }
+
+    /// Starts loading the entry of a key, whose part of the index is at hand.
+    #[inline]
+    pub fn prefetch_entry(&self, id: ForeignKey) {
+        let (shard, tag) = hash(id);
+        self.shards[shard as usize].prefetch_entry(tag);
+    }
+
+    /// Starts loading the entry at a place.
+    #[inline]
+    pub fn prefetch_at(&self, id: EntryId) {
+        if let Some(shard) = self.shards.get(id.shard as usize) {
+            shard.prefetch_cell(id.cell);
+        }
+    }
+
     /// The entry at a place, locked, if it is in use.
     #[must_use]
     pub fn at(&self, id: EntryId) -> Option<EntryGuard<'_, C>> {

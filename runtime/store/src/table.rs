@@ -224,6 +224,23 @@ impl RowTable {
         }
     }
 
+    /// Starts loading what [`RowTable::find`] will look at.
+    #[inline]
+    pub fn prefetch_place(&self, key: Key) {
+        if !self.foreign.is_empty() {
+            self.foreign.prefetch(key);
+        }
+    }
+
+    /// Starts loading the header of a home slot and the count of intents that name its key.
+    #[inline]
+    pub fn prefetch_home(&self, slot: SlotId) {
+        if let Some(slot) = self.arena.slot(slot) {
+            slot.prefetch_read(0);
+        }
+        self.directory.prefetch_references(slot);
+    }
+
     /// The same, and none is missed.
     #[must_use]
     pub fn find_surely(&self, key: Key) -> Option<(SlotId, Slot<'_>)> {

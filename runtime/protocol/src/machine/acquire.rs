@@ -4,6 +4,7 @@ use sterna_rdma::Rank;
 
 use crate::ids::{RowId, SlotId};
 use crate::machine::compose::{Composed, Envelope};
+use crate::machine::lookahead::Lookahead;
 use crate::machine::park::{Parked, Why, Work};
 use crate::machine::update::Next;
 use crate::machine::{Machine, PeerFault};
@@ -25,7 +26,10 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         out: &mut dyn Outbox,
     ) -> Result<(), PeerFault> {
         let (table, number) = (acquires.table, acquires.number);
+        let rows = acquires.iter().map(|acquire| RowId { table, key: acquire.key });
+        let mut ahead = Lookahead::new(rows, store);
         for acquire in acquires.iter() {
+            ahead.step(store);
             let row = RowId { table, key: acquire.key };
             self.known(from, acquire.requester)?;
             if let Some(why) = self.acquire(from, row, number, &acquire, store, out)? {

@@ -5,6 +5,7 @@ use sterna_rdma::Rank;
 use crate::entry::ExchangeKind;
 use crate::ids::{RowId, SlotId};
 use crate::machine::acquire::RETRY_USES;
+use crate::machine::lookahead::Lookahead;
 use crate::machine::{Machine, PeerFault};
 use crate::owned::Policy;
 use crate::record::{Grants, Refusals};
@@ -22,8 +23,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         if self.abandoned.contains(&number) {
             return Ok(());
         }
+        let table = grants.table;
+        let rows = grants.iter().map(|grant| RowId { table, key: grant.key });
+        let mut ahead = Lookahead::new(rows, store);
         for grant in grants.iter() {
-            let row = RowId { table: grants.table, key: grant.key };
+            ahead.step(store);
+            let row = RowId { table, key: grant.key };
             let mut foreign = store.find(row).ok_or(PeerFault::Answer { from, number })?;
             let asked = Self::asked(&mut foreign, number);
             let usable = foreign.control().shared(number, from, grant.epoch);
@@ -53,8 +58,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         if self.abandoned.contains(&number) {
             return Ok(());
         }
+        let table = grants.table;
+        let rows = grants.iter().map(|grant| RowId { table, key: grant.key });
+        let mut ahead = Lookahead::new(rows, store);
         for grant in grants.iter() {
-            let row = RowId { table: grants.table, key: grant.key };
+            ahead.step(store);
+            let row = RowId { table, key: grant.key };
             let mut foreign = store.find(row).ok_or(PeerFault::Answer { from, number })?;
             grant.holders.iter().try_for_each(|holder| self.known(from, holder))?;
             let asked = Self::asked(&mut foreign, number);

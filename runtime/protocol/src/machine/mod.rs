@@ -15,6 +15,7 @@ mod compose;
 mod flush;
 mod grant;
 mod location;
+mod lookahead;
 mod lost;
 mod offer;
 mod park;
@@ -334,8 +335,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
         out: &mut dyn Outbox,
     ) -> Result<(), PeerFault> {
-        while let Some(row) = self.unpark.pop() {
-            self.serve_parked(Some(row), store, out)?;
+        while !self.unpark.is_empty() {
+            let mut rows = std::mem::take(&mut self.unpark);
+            if !self.parked.is_empty() {
+                rows.sort_unstable();
+                self.serve_parked(|row| rows.binary_search(&row).is_ok(), store, out)?;
+            }
         }
         self.disclose(store, out);
         self.offer(store, out);
@@ -357,7 +362,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
     ) -> Result<(), PeerFault> {
         self.now_ns = now_ns;
         if !self.parked.is_empty() {
-            self.serve_parked(None, store, out)?;
+            self.serve_parked(|_| true, store, out)?;
         }
         self.served(store, out)?;
         self.send_answers(out);

@@ -93,11 +93,11 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         true
     }
 
-    /// Serves parked requests (those of one row, or all) in order, as far as possible. One that turns out
-    /// to break the protocol is dropped and reported; the others are served all the same.
+    /// Serves parked requests for these rows in order, as far as possible. One that turns out to break
+    /// the protocol is dropped and reported; the others are served all the same.
     pub(super) fn serve_parked<S: Storage<Place = K>>(
         &mut self,
-        only: Option<RowId>,
+        these: impl Fn(RowId) -> bool,
         store: &mut S,
         out: &mut dyn Outbox,
     ) -> Result<(), PeerFault> {
@@ -106,7 +106,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         let mut fault = None;
         for mut parked in waiting {
             let row = parked.row;
-            if only.is_some_and(|only| only != row) {
+            if !these(row) {
                 left.push(parked);
                 continue;
             }

@@ -4,15 +4,13 @@ use sterna_rdma::Rank;
 
 use crate::entry::ExchangeKind;
 use crate::ids::{Epoch, RowId};
+use crate::machine::lookahead::Lookahead;
 use crate::machine::park::{Parked, Why, Work};
 use crate::machine::peer::Owed;
 use crate::machine::{Machine, PeerFault, REQUESTS_MAX};
 use crate::owned::Policy;
 use crate::record::{Nack, SetScope, Updates};
 use crate::storage::{Foreign, Outcome, Storage};
-
-/// Keys whose rows are being loaded while one is worked on.
-const AHEAD: usize = 8;
 
 /// What is to be done to a row for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +70,10 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         let (table, number) = (updates.table, updates.number);
         let count = u32::try_from(updates.len()).expect("at most 1,024 keys");
         self.owe(from, Owed { table, number, count, open: 0, nacks: Vec::new() })?;
-        let mut ahead = updates.iter().map(|update| RowId { table, key: update.key });
-        ahead.by_ref().take(AHEAD).for_each(|row| store.prefetch(row));
+        let rows = updates.iter().map(|update| RowId { table, key: update.key });
+        let mut ahead = Lookahead::new(rows, store);
         for (index, update) in (0..).zip(updates.iter()) {
-            if let Some(row) = ahead.next() {
-                store.prefetch(row);
-            }
+            ahead.step(store);
             let (row, epoch, payload) =
                 (RowId { table, key: update.key }, update.epoch, update.payload);
             let change = Change { from, row, epoch, work, payload };

@@ -75,7 +75,7 @@ impl<'a> Acquires<'a> {
     }
 
     /// The items in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Acquire> + use<'a> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Acquire> + Clone + use<'a> {
         self.body.chunks_exact(ITEM_BYTES).map(|item| {
             let held = u32_at(item, 24);
             Acquire {

@@ -55,7 +55,7 @@ pub struct Holders<'a>(&'a [u8]);
 
 impl<'a> Holders<'a> {
     /// The ranks.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Rank> + use<'a> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Rank> + Clone + use<'a> {
         self.0.chunks_exact(2).map(|rank| Rank(u16_at(rank, 0)))
     }
 }
@@ -92,7 +92,7 @@ impl<'a> Grants<'a> {
     }
 
     /// The items in order.
-    pub fn iter(&self) -> impl Iterator<Item = Grant<'a>> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = Grant<'a>> + Clone + use<'a> {
         let mut rest = self.body;
         (0..self.count).map(move |_| {
             let (item, length) = Grant::read(rest);

@@ -53,7 +53,7 @@ impl<'a> Refusals<'a> {
     }
 
     /// The items in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Refusal> + use<'a> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Refusal> + Clone + use<'a> {
         self.body.chunks_exact(ITEM_BYTES).map(|item| Refusal {
             key: Key(u64_at(item, 0)),
             epoch: Epoch::new(u32_at(item, 8)),

@@ -74,7 +74,7 @@ impl<'a> Updates<'a> {
     }
 
     /// The items in order.
-    pub fn iter(&self) -> impl Iterator<Item = Update<'a>> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = Update<'a>> + Clone + use<'a> {
         let mut rest = self.body;
         (0..self.count).map(move |_| {
             let length = u32_at(rest, 12) as usize;

@@ -1,5 +1,7 @@
 //! A foreign key's entry with its data, under the entry's lock.
 
+use std::borrow::Cow;
+
 use sterna_kernels::Update;
 use sterna_protocol::entry::{Entry, EntryState, ExchangeKind};
 use sterna_protocol::ids::RowId;
@@ -9,6 +11,7 @@ use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotSta
 use sterna_store::{Due, EntryGuard, EntryId, Slot, SlotGuard};
 
 use super::NewCopy;
+use super::bytes::{as_floats, read_floats, write_floats};
 use crate::remote::Remote;
 use crate::remote::held::{CopyOf, Held, Location};
 use crate::table::TableState;
@@ -90,21 +93,29 @@ impl<'n> ForeignRow<'n> {
     }
 
     /// The row of a grant; of one without, the copy that is here. Says whether the accumulator is in it already.
-    fn granted(&self, grant: &Grant<'_>, slot: Slot<'n>) -> Option<(Vec<f32>, bool)> {
-        let mut row = vec![0.0; self.table.shape.row_len()];
+    fn granted<'g>(&self, grant: &Grant<'g>, slot: Slot<'n>) -> Option<(Cow<'g, [f32]>, bool)> {
+        let len = self.table.shape.row_len();
         match grant.row {
-            Some(bytes) if bytes.len() == size_of_val(&*row) => {
-                read_floats(bytes, &mut row);
+            Some(bytes) if bytes.len() == len * size_of::<f32>() => {
+                let row = as_floats(bytes).map_or_else(
+                    || {
+                        let mut row = vec![0.0; len];
+                        read_floats(bytes, &mut row);
+                        Cow::Owned(row)
+                    },
+                    Cow::Borrowed,
+                );
                 Some((row, false))
             }
             Some(_) => None,
             None => {
+                let mut row = vec![0.0; len];
                 // Pushes since the Acquire are in the accumulator, and come on top.
                 self.guard.control.copy?;
                 let guard = Self::lock(slot);
                 guard.read(&mut row);
                 // A replica shows the view; what was kept of one has been flushed.
-                Some((row, guard.meta().state() == SlotState::Replica))
+                Some((Cow::Owned(row), guard.meta().state() == SlotState::Replica))
             }
         }
     }
@@ -332,7 +343,7 @@ impl Foreign for ForeignRow<'_> {
         if let Some(block) = self.guard.accumulator.as_mut()
             && !seen
         {
-            Update::in_block(&self.table.shape, block).settle(&mut row);
+            Update::in_block(&self.table.shape, block).settle(row.to_mut());
         }
         self.publish(slot, &row, (SlotState::Replica, grant.epoch, grant.version));
         let owner = self.guard.control.control.owner();
@@ -365,13 +376,13 @@ impl Foreign for ForeignRow<'_> {
         let shape = self.table.shape;
         if let Some((values, scope)) = self.guard.control.staged.take() {
             if scope == SetScope::Values {
-                shape.reset_state(&mut row);
+                shape.reset_state(row.to_mut());
             }
-            row[..values.len()].copy_from_slice(&values);
+            row.to_mut()[..values.len()].copy_from_slice(&values);
         }
         if let Some(mut block) = self.guard.accumulator.take() {
             if !seen {
-                Update::in_block(&shape, &mut block).apply_private(&mut row);
+                Update::in_block(&shape, &mut block).apply_private(row.to_mut());
             }
             self.table.pool.put(block);
         }
@@ -385,17 +396,5 @@ impl Foreign for ForeignRow<'_> {
             held.arrived_ns = self.remote.timing.now_ns().max(1);
         }
         Some(slot.0)
-    }
-}
-
-pub(crate) fn read_floats(bytes: &[u8], out: &mut [f32]) {
-    for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(size_of::<f32>())) {
-        *value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
-    }
-}
-
-pub(super) fn write_floats(values: &[f32], out: &mut [u8]) {
-    for (bytes, value) in out.chunks_exact_mut(size_of::<f32>()).zip(values) {
-        bytes.copy_from_slice(&value.to_le_bytes());
     }
 }

@@ -11,6 +11,7 @@
 //! | elsewhere, its last copy kept | Remote | Remote |
 //! | elsewhere | Moved at its home; none otherwise | Remote, or none |
 
+mod bytes;
 mod foreign;
 
 use sterna_kernels::Update;
@@ -23,7 +24,9 @@ use sterna_store::{Due, EntryId, ForeignKey, NoSlot, Patience, Slot, SlotError, 
 use super::Remote;
 use crate::table::{Table, TableState};
 
-pub(crate) use foreign::{ForeignRow, key_word, read_floats};
+pub(crate) use bytes::read_floats;
+use bytes::write_floats;
+pub(crate) use foreign::{ForeignRow, key_word};
 
 /// A replica that has just been set up, for who keeps it fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +97,15 @@ impl<'n> NodeStorage<'n> {
         };
         let len = table.shape.row_len();
         let Some(out) = out.get_mut(..len * size_of::<f32>()) else { return Copied::NoRoom };
-        if self.scratch.len() < len {
-            self.scratch.resize(len, 0.0);
+        if let Some(out) = bytes::as_floats_mut(out) {
+            guard.read(out);
+        } else {
+            if self.scratch.len() < len {
+                self.scratch.resize(len, 0.0);
+            }
+            guard.read(&mut self.scratch[..len]);
+            write_floats(&self.scratch[..len], out);
         }
-        guard.read(&mut self.scratch[..len]);
-        foreign::write_floats(&self.scratch[..len], out);
         let meta = guard.meta();
         change(id, guard);
         Copied::Row(out.len(), meta)
@@ -151,7 +158,15 @@ impl<'n> Storage for NodeStorage<'n> {
         Some(self.foreign(&table.0, guard))
     }
 
+    fn prefetch_way(&self, row: RowId) {
+        self.remote.foreign.prefetch_index(ForeignKey { table: row.table, key: row.key });
+        if let Some(table) = self.table(row) {
+            table.rows.prefetch_place(row.key);
+        }
+    }
+
     fn prefetch(&self, row: RowId) {
+        self.remote.foreign.prefetch_entry(ForeignKey { table: row.table, key: row.key });
         if let Some(table) = self.table(row)
             && let Some(slot) = table.rows.slot(row.key)
         {

@@ -93,6 +93,24 @@ impl<C: Control> Shard<C> {
         self.segments.get(segment)?.get()?.get(at)
     }
 
+    pub(super) fn prefetch_index(&self, tag: u32) {
+        self.index().prefetch(tag);
+    }
+
+    pub(super) fn prefetch_entry(&self, tag: u32) {
+        if let Some(cell) = self.index().candidates(tag).next() {
+            self.prefetch_cell(cell);
+        }
+    }
+
+    pub(super) fn prefetch_cell(&self, cell: u32) {
+        let Some(cell) = self.cell(cell) else { return };
+        let start = std::ptr::from_ref(cell).cast::<u8>();
+        for at in (0..size_of::<Cell<C>>()).step_by(crate::prefetch::LINE_BYTES) {
+            crate::prefetch::write(start.wrapping_add(at));
+        }
+    }
+
     /// The locked entry of a key. May miss one that is being made or moved in the index.
     fn probe(&self, id: ForeignKey, tag: u32) -> Option<(u32, CellGuard<'_, C>)> {
         let index = self.indexes[self.current.load(Ordering::Acquire)].get()?;
