@@ -342,6 +342,7 @@ impl Node {
             counters.read_bytes as f64,
             counters.record_bytes_sent as f64,
             metrics.cpu.as_secs_f64(),
+            metrics.evaluation_cpu.as_secs_f64(),
             engine.as_secs_f64(),
             crate::metrics::process_cpu().as_secs_f64(),
         ]
@@ -353,7 +354,7 @@ impl Node {
 
 /// What is counted besides operations, in the order of [`Node::numbers`].
 const BYTES: [&str; 3] = ["local_rows", "remote_reads", "records_sent"];
-const ROLES: [&str; 3] = ["workers", "engine", "processes"];
+const ROLES: [&str; 4] = ["workers", "evaluation", "engine", "processes"];
 const MANAGED: [&str; 6] = ["moved", "shared", "refreshed", "offered", "refused", "dropped"];
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]

@@ -30,10 +30,16 @@ pub(crate) enum Operation {
     Push,
     Add,
     Set,
+    /// A pull of an evaluation, which is no access of the training.
+    Evaluate,
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 4] = [Self::Pull, Self::Push, Self::Add, Self::Set];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Pull, Self::Push, Self::Add, Self::Set, Self::Evaluate];
+
+    /// Those of training.
+    pub(crate) const TRAINING: [Self; 4] = [Self::Pull, Self::Push, Self::Add, Self::Set];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -41,6 +47,7 @@ impl Operation {
             Self::Push => "push",
             Self::Add => "add",
             Self::Set => "set",
+            Self::Evaluate => "evaluate",
         }
     }
 }
@@ -114,6 +121,8 @@ pub(crate) struct Metrics {
     meters: Vec<Meter>,
     /// CPU time of the worker threads.
     pub(crate) cpu: Duration,
+    /// The part of it that went into evaluations.
+    pub(crate) evaluation_cpu: Duration,
     /// Rows copied or changed here, in bytes.
     pub(crate) local_bytes: u64,
     calls_until_sample: u32,
@@ -125,6 +134,7 @@ impl Metrics {
         Self {
             meters: (0..meters).map(|_| Meter::new()).collect(),
             cpu: Duration::ZERO,
+            evaluation_cpu: Duration::ZERO,
             local_bytes: 0,
             calls_until_sample: SAMPLE_EVERY,
         }
@@ -196,6 +206,7 @@ impl Metrics {
             *meter = Meter::new();
         }
         self.cpu = Duration::ZERO;
+        self.evaluation_cpu = Duration::ZERO;
         self.local_bytes = 0;
     }
 
@@ -204,6 +215,7 @@ impl Metrics {
             mine.merge(theirs);
         }
         self.cpu += other.cpu;
+        self.evaluation_cpu += other.evaluation_cpu;
         self.local_bytes += other.local_bytes;
     }
 }

@@ -17,14 +17,14 @@ pub struct Report {
     pub version: u32,
     /// Ranks that the report covers.
     pub nodes: usize,
-    /// Accesses by path, all operations together.
+    /// Accesses by path, all operations together but those of evaluations.
     pub paths: Paths,
     /// Accesses by operation, then path.
     pub operations: BTreeMap<String, OperationReport>,
     /// Bytes by purpose.
     pub bytes: BTreeMap<String, u64>,
-    /// CPU seconds by role: `workers` (with the engine steps that they run while they wait), `engine` (its own threads),
-    /// `processes` (all of them, with what is not Sterna's).
+    /// CPU seconds by role: `workers` (with the engine steps that they run while they wait), of these `evaluation`, `engine` (its own
+    /// threads), `processes` (all of them, with what is not Sterna's).
     pub cpu_seconds: BTreeMap<String, f64>,
     /// What the manager did with rows: `moved` to another node, `shared` (replicas set up), `refreshed` (replicas read anew), `offered` to
     /// the last node that wanted them, requests `refused`, and `dropped` for want of memory.
@@ -87,7 +87,7 @@ impl Report {
         Self {
             version: REPORT_VERSION,
             nodes,
-            paths: Paths::of(&Operation::ALL, metrics),
+            paths: Paths::of(&Operation::TRAINING, metrics),
             operations,
             bytes: BTreeMap::new(),
             cpu_seconds: BTreeMap::new(),
@@ -140,7 +140,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<6} {:<8} {:>13} {:>11} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "{:<8} {:<8} {:>13} {:>11} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "", "path", "keys", "calls", "p50 us", "p90 us", "p99 us", "p99.9 us", "max us"
         )?;
         for (name, paths) in &self.operations {
@@ -148,7 +148,7 @@ impl fmt::Display for Report {
                 [("local", &paths.local), ("replica", &paths.replica), ("remote", &paths.remote)];
             for (path, row) in rows.into_iter().filter(|(_, row)| row.count > 0) {
                 let times = &row.latency;
-                write!(f, "{name:<6} {path:<8} {:>13} {:>11}", row.count, row.calls)?;
+                write!(f, "{name:<8} {path:<8} {:>13} {:>11}", row.count, row.calls)?;
                 for ns in [times.p50_ns, times.p90_ns, times.p99_ns, times.p999_ns, times.max_ns] {
                     #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
                     write!(f, " {:>9.1}", ns as f64 / 1000.0)?;

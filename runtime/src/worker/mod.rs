@@ -41,6 +41,7 @@ pub struct Worker {
     clock: Clock,
     metrics: Metrics,
     cpu_seen: Duration,
+    evaluating: bool,
     pinned: bool,
     learning_rates: Vec<Option<f32>>,
     distinct: Distinct,
@@ -67,6 +68,7 @@ impl Worker {
             clock: Clock::default(),
             metrics: Metrics::new(),
             cpu_seen: Duration::ZERO,
+            evaluating: false,
             pinned: false,
             learning_rates: Vec::new(),
             distinct: Distinct::default(),
@@ -321,6 +323,18 @@ impl Worker {
     }
 
     /// The seed of one more stream of random numbers: a function of the job's seed, the worker, the table and how many there were.
+    /// From here on what this worker pulls, and its CPU time, belong to an evaluation, or to the training again: the report tells them
+    /// apart, since nobody announces what an evaluation reads.
+    pub fn set_evaluating(&mut self, evaluating: bool) {
+        self.hand_over();
+        self.evaluating = evaluating;
+    }
+
+    /// What a pull is counted as.
+    fn reads(&self) -> Operation {
+        if self.evaluating { Operation::Evaluate } else { Operation::Pull }
+    }
+
     pub(crate) fn next_stream(&mut self, table: &Table) -> u64 {
         self.streams += 1;
         let place = [self.global_index() as u64, u64::from(table.id().0), self.streams];
@@ -359,7 +373,7 @@ impl Worker {
         }
         let reached = self.read_here(table, keys, floats, out)?;
         self.read_away(table, keys, floats, out, false)?;
-        self.metrics.finish(Operation::Pull, reached, started);
+        self.metrics.finish(self.reads(), reached, started);
         Ok(())
     }
 
@@ -377,7 +391,7 @@ impl Worker {
             return Ok(&[]);
         }
         let reached = self.read_here(table, keys, table.dim(), values)?;
-        self.metrics.finish(Operation::Pull, Reached { remote: 0, ..reached }, started);
+        self.metrics.finish(self.reads(), Reached { remote: 0, ..reached }, started);
         Ok(&self.away)
     }
 
@@ -628,6 +642,9 @@ impl Worker {
     fn hand_over(&mut self) {
         let cpu = thread_cpu();
         self.metrics.cpu = cpu.saturating_sub(self.cpu_seen);
+        if self.evaluating {
+            self.metrics.evaluation_cpu = self.metrics.cpu;
+        }
         self.cpu_seen = cpu;
         self.node.merge_metrics(&self.metrics);
         self.metrics.clear();

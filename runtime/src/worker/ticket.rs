@@ -9,7 +9,6 @@ use sterna_protocol::Key;
 
 use super::{Wait, Worker};
 use crate::error::Result;
-use crate::metrics::Operation;
 use crate::remote::{Request, Unsettled};
 use crate::table::Table;
 
@@ -50,7 +49,7 @@ impl Worker {
             let request = Request { table, floats: dim, snapshot: false, handle };
             serial = Some(reader.begin(remote, keys, &self.away, request)?);
         }
-        self.metrics.finish(Operation::Pull, reached, started);
+        self.metrics.finish(self.reads(), reached, started);
         let table = table.clone();
         Ok(Ticket(Kind::Pull { table, keys: keys.len(), values, serial, _handle: handle }))
     }

@@ -18,8 +18,10 @@ impl<T: Task> Trainer<'_, '_, T> {
     pub(super) fn evaluate(&mut self, split: Split) -> Result<Quality, TaskError> {
         // From here on all see the same rows, until all have met again at the end.
         self.worker.barrier()?;
+        self.worker.set_evaluating(true);
         let mut parameters = Parameters::new(&mut self.worker, &self.run.tables);
         let quality = self.run.task.evaluate(&mut parameters, split, self.share)?;
+        self.worker.set_evaluating(false);
         self.worker.barrier()?;
         Ok(quality)
     }
