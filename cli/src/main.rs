@@ -6,6 +6,7 @@ mod doctor;
 mod generate;
 mod interrupt;
 mod launch;
+mod plot;
 mod probe;
 mod reach;
 mod train;

@@ -7,11 +7,15 @@ mod factors;
 mod floor;
 mod idle;
 mod memory;
+mod policies;
 mod remote;
 mod sampling;
 mod wire;
 
+use std::fs;
 use std::process::ExitCode;
+
+use sterna_rdma::topology::Topology;
 
 /// Measure this machine and Sterna on it.
 #[derive(Debug, clap::Args)]
@@ -35,6 +39,8 @@ enum What {
     Fabric(fabric::FabricArgs),
     /// A matrix factorisation through the public API beside its arithmetic alone: ratings per second by rank.
     Factors(factors::FactorsArgs),
+    /// A task under every policy at several numbers of nodes, on this host and over networks of limited rates, beside one node.
+    Policies(Box<policies::PoliciesArgs>),
     /// What a network port allows at most: rows per second by size, from the arithmetic of its packets.
     Wire(wire::WireArgs),
 }
@@ -48,6 +54,16 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         What::Memory(args) => memory::run(args),
         What::Fabric(args) => fabric::run(args),
         What::Factors(args) => factors::run(args),
+        What::Policies(args) => policies::run(args),
         What::Wire(args) => wire::run(args),
     }
+}
+
+/// The machine in one line.
+pub(crate) fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    format!("{model}, Linux {}, {}", read("/proc/sys/kernel/osrelease").trim(), Topology::read())
 }

@@ -1,12 +1,14 @@
 //! What a rank finds in its environment.
 //!
 //! The launcher itself opens the listening socket of rank 0 and lets rank 0 inherit it, so no other process can
-//! take the port in between.
+//! take the port in between. In namespaces of their own rank 0 opens it, at the address that was given.
 
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
+use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use sterna_rdma::{FabricConfig, Rank};
 
 /// Length of a job's token in bytes; it travels as hexadecimal digits.
@@ -16,9 +18,11 @@ const TOKEN_BYTES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Job {
     nodes: u16,
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     address: String,
     token: String,
+    /// The network namespace of each rank; none if all share this process's.
+    namespaces: Vec<String>,
 }
 
 impl Job {
@@ -27,11 +31,37 @@ impl Job {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .context("opening a socket on 127.0.0.1 for the ranks to meet")?;
         let address = listener.local_addr()?.to_string();
-        let mut secret = [0_u8; TOKEN_BYTES];
-        getrandom::fill(&mut secret)
-            .map_err(|error| anyhow::anyhow!("no random bytes for the job token: {error}"))?;
-        let token = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { nodes, listener, address, token })
+        let (listener, namespaces) = (Some(listener), Vec::new());
+        Ok(Self { nodes, listener, address, token: token()?, namespaces })
+    }
+
+    /// A job whose ranks run in these network namespaces of this host and meet at `address`, where rank 0 listens.
+    pub(crate) fn in_namespaces(
+        nodes: u16,
+        address: &str,
+        namespaces: &[String],
+    ) -> anyhow::Result<Self> {
+        ensure!(
+            namespaces.len() == usize::from(nodes),
+            "{} network namespaces for {nodes} ranks: each rank needs one",
+            namespaces.len()
+        );
+        let (address, namespaces) = (address.to_owned(), namespaces.to_vec());
+        Ok(Self { nodes, listener: None, address, token: token()?, namespaces })
+    }
+
+    /// The program as one of the ranks runs it, without its variables.
+    pub(super) fn command(&self, rank: u16, program: &OsStr, arguments: &[OsString]) -> Command {
+        let mut command = match self.namespaces.get(usize::from(rank)) {
+            None => Command::new(program),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program);
+                command
+            }
+        };
+        command.args(arguments);
+        command
     }
 
     /// Number of ranks.
@@ -41,7 +71,7 @@ impl Job {
 
     /// The socket that rank 0 inherits; other ranks do not.
     pub(crate) fn listener_for(&self, rank: u16) -> Option<RawFd> {
-        (rank == 0).then(|| self.listener.as_raw_fd())
+        self.listener.as_ref().filter(|_| rank == 0).map(AsRawFd::as_raw_fd)
     }
 
     /// How this process joins as one of the ranks.
@@ -51,8 +81,8 @@ impl Job {
         config.rdma = FabricConfig::rdma_from_env()?;
         config.local_rank = Some(usize::from(rank));
         config.local_size = Some(size);
-        if rank == 0 {
-            config.listener = Some(self.listener.try_clone().context("sharing a socket")?);
+        if let (0, Some(listener)) = (rank, &self.listener) {
+            config.listener = Some(listener.try_clone().context("sharing a socket")?);
         }
         Ok(config)
     }
@@ -72,4 +102,12 @@ impl Job {
         }
         variables
     }
+}
+
+/// A secret of a job.
+fn token() -> anyhow::Result<String> {
+    let mut secret = [0_u8; TOKEN_BYTES];
+    getrandom::fill(&mut secret)
+        .map_err(|error| anyhow::anyhow!("no random bytes for the job token: {error}"))?;
+    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
 }

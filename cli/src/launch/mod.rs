@@ -22,7 +22,9 @@ pub(crate) use supervise::{Stdio0, tie};
 /// Output lines are prefixed by their rank. When a rank fails, the others have a few seconds to end by
 /// themselves and are then stopped. The exit code is the worst of all ranks.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sterna launch -n 4 -- ./my-training --epochs 3")]
+#[command(after_help = "Examples:
+  sterna launch -n 4 -- ./my-training --epochs 3
+  sterna launch -n 2 --netns east,west --meet 10.0.0.1:7077 -- ./my-training")]
 pub(crate) struct LaunchArgs {
     /// Number of processes to start.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -31,6 +33,14 @@ pub(crate) struct LaunchArgs {
     /// Print the ranks' output as it is, without a prefix.
     #[arg(long)]
     no_prefix: bool,
+
+    /// Run each rank in a network namespace of its own, named as `ip netns` has them, in the order of the ranks (as root).
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "meet")]
+    netns: Vec<String>,
+
+    /// Where rank 0 listens and the others find it; a free port of 127.0.0.1 unless given.
+    #[arg(long, value_name = "HOST:PORT", requires = "netns")]
+    meet: Option<String>,
 
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -42,7 +52,11 @@ pub(crate) fn run(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         bail!("no program given: put it after `--`");
     };
-    let job = Job::on_this_host(args.nodes).context("preparing the job")?;
+    let job = match &args.meet {
+        Some(meet) => Job::in_namespaces(args.nodes, meet, &args.netns),
+        None => Job::on_this_host(args.nodes),
+    };
+    let job = job.context("preparing the job")?;
     let first = if args.no_prefix { Stdio0::Plain } else { Stdio0::Prefixed };
     supervise::run(&job, program, arguments, first)
 }

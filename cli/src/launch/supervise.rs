@@ -102,17 +102,16 @@ fn spawn(
     arguments: &[OsString],
     stdio0: Stdio0,
 ) -> anyhow::Result<Child> {
-    let mut command = Command::new(program);
-    command.args(arguments).envs(job.variables(rank)).stdin(Stdio::null());
+    let mut command = job.command(rank, program, arguments);
+    command.envs(job.variables(rank)).stdin(Stdio::null());
     if rank > 0 || stdio0 != Stdio0::Inherited {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
     // A group of its own: Ctrl-C on the terminal reaches the launcher alone, which forwards it once.
     command.process_group(0);
     tie(&mut command, job.listener_for(rank));
-    command
-        .spawn()
-        .with_context(|| format!("starting rank {rank}: cannot run {}", program.to_string_lossy()))
+    let run = command.get_program().to_string_lossy().into_owned();
+    command.spawn().with_context(|| format!("starting rank {rank}: cannot run {run}"))
 }
 
 /// Lets the program of `command` end when this process ends, and inherit `keep`.

@@ -96,7 +96,7 @@ struct Measured {
 pub(crate) fn run(args: &FabricArgs) -> anyhow::Result<ExitCode> {
     check(args)?;
     let mut config = FabricConfig::from_env()?;
-    let machine = machine();
+    let machine = super::machine();
     let mut measured = Measured {
         version: env!("CARGO_PKG_VERSION"),
         machine,
@@ -154,15 +154,6 @@ fn check(args: &FabricArgs) -> anyhow::Result<()> {
         ensure!((1..=4096).contains(&depth), "--depth {depth}: depths are from 1 to 4096");
     }
     Ok(())
-}
-
-/// The machine in one line.
-fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown processor", |(_, model)| model);
-    format!("{model}, Linux {}, {}", read("/proc/sys/kernel/osrelease").trim(), Topology::read())
 }
 
 /// The ways to measure with a second process.
