@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -109,8 +110,13 @@ fn namespaces(pid: u32) -> usize {
     entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&of)).count()
 }
 
-/// Whether this machine lets this process make networks; says why not.
+/// Whether this machine lets this process make networks; looked up once for all tests, which run at the same time.
 fn may_make_networks() -> bool {
+    static MAY: OnceLock<bool> = OnceLock::new();
+    *MAY.get_or_init(try_network)
+}
+
+fn try_network() -> bool {
     // SAFETY: a system call without arguments.
     let root = unsafe { libc::geteuid() } == 0;
     let name = format!("sterna-{}-try", std::process::id());

@@ -8,6 +8,7 @@ mod floor;
 mod idle;
 mod memory;
 mod policies;
+mod relocate;
 mod remote;
 mod sampling;
 mod wire;
@@ -41,6 +42,8 @@ enum What {
     Factors(factors::FactorsArgs),
     /// A task under every policy at several numbers of nodes, on this host and over networks of limited rates, beside one node.
     Policies(Box<policies::PoliciesArgs>),
+    /// From the request for a row until it is live here: single rows, from idle, batches; beside a bare ping-pong.
+    Relocate(relocate::RelocateArgs),
     /// What a network port allows at most: rows per second by size, from the arithmetic of its packets.
     Wire(wire::WireArgs),
 }
@@ -55,6 +58,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         What::Fabric(args) => fabric::run(args),
         What::Factors(args) => factors::run(args),
         What::Policies(args) => policies::run(args),
+        What::Relocate(args) => relocate::run(args),
         What::Wire(args) => wire::run(args),
     }
 }

@@ -23,7 +23,12 @@ impl Times {
     /// An operation that began at `begun` has just ended. `share` is the part of the time that counts: 2 for half a round trip.
     pub(crate) fn record(&mut self, begun: Instant, share: u64) {
         let ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.histogram.saturating_record((ns / share).max(1));
+        self.record_ns(ns / share);
+    }
+
+    /// An operation has taken so long.
+    pub(crate) fn record_ns(&mut self, ns: u64) {
+        self.histogram.saturating_record(ns.max(1));
     }
 
     /// All operations together moved so many bytes in that time.

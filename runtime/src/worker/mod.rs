@@ -322,7 +322,6 @@ impl Worker {
         self.node.stop_requested()
     }
 
-    /// The seed of one more stream of random numbers: a function of the job's seed, the worker, the table and how many there were.
     /// From here on what this worker pulls, and its CPU time, belong to an evaluation, or to the training again: the report tells them
     /// apart, since nobody announces what an evaluation reads.
     pub fn set_evaluating(&mut self, evaluating: bool) {
@@ -335,6 +334,7 @@ impl Worker {
         if self.evaluating { Operation::Evaluate } else { Operation::Pull }
     }
 
+    /// The seed of one more stream of random numbers: a function of the job's seed, the worker, the table and how many there were.
     pub(crate) fn next_stream(&mut self, table: &Table) -> u64 {
         self.streams += 1;
         let place = [self.global_index() as u64, u64::from(table.id().0), self.streams];
