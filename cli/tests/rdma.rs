@@ -56,8 +56,11 @@ fn two_processes_train_over_rdma_and_the_start_line_says_so() {
     }
     let graph = Graph::new("train");
     let report = graph.0.join("report.json");
-    let output =
-        graph.train(&["--fabric", "verbs", "--report"]).arg(&report).output().expect("train runs");
+    let output = graph
+        .train(&["--fabric", "verbs", "--policy", "adaptive", "--report"])
+        .arg(&report)
+        .output()
+        .expect("train runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("verbs to 1") && said.contains("RoCE v2"), "{said}");
@@ -66,6 +69,7 @@ fn two_processes_train_over_rdma_and_the_start_line_says_so() {
     assert_eq!(report["fabric"], "verbs");
     assert!(report["quality"]["mrr"].as_f64().expect("a figure") > 0.0);
     assert!(report["paths"]["remote"]["count"].as_u64().expect("a count") > 0);
+    assert!(report["management"]["moved"].as_u64().expect("a count") > 0, "rows moved over RDMA");
 }
 
 #[test]

@@ -13,12 +13,12 @@ use sterna::{
 #[allow(dead_code, unreachable_pub, clippy::pedantic, reason = "shared with other tests")]
 mod cluster;
 
-use cluster::{job, job_with, on_each_provider, pull, workers};
+use cluster::{a_provider, job, job_with, on_each_provider, pull, rounds, workers};
 
 #[test]
 fn no_addition_is_lost_and_each_worker_sees_its_own() {
     // 8 workers add to 10 keys in each round: a million additions.
-    const ROUNDS: u32 = 12_500;
+    let rounds = rounds(12_500);
     on_each_provider(|choice| {
         job(4, 2, choice, |node| {
             let table = node.create_table(TableSpec::new("t", 100, 3)).expect("a table");
@@ -26,7 +26,7 @@ fn no_addition_is_lost_and_each_worker_sees_its_own() {
                 let keys: Vec<u64> =
                     (0..10).map(|key| key * (1 + worker.global_index() as u64)).collect();
                 let mut own = 0.0;
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     worker.add(&table, &keys, &[1.0; 30]).expect("add");
                     own += 1.0;
                     for value in pull(&mut worker, &table, &keys[1..4]) {
@@ -37,7 +37,7 @@ fn no_addition_is_lost_and_each_worker_sees_its_own() {
                 let all: Vec<u64> = (0..100).collect();
                 let total: f64 =
                     pull(&mut worker, &table, &all).iter().map(|&v| f64::from(v)).sum();
-                assert_eq!(total, f64::from(8 * 30 * ROUNDS));
+                assert_eq!(total, (8 * 30 * rounds) as f64);
                 worker.barrier().expect("all come");
             });
             node.shutdown().expect("all end");
@@ -47,7 +47,7 @@ fn no_addition_is_lost_and_each_worker_sees_its_own() {
 
 #[test]
 fn sums_of_more_numbers_than_fit_a_record_take_several() {
-    job(3, 2, ProviderChoice::Shm, |node| {
+    job(3, 2, a_provider(), |node| {
         workers(&node, |mut worker| {
             for len in [4096, 4097, 20_000] {
                 let mut values: Vec<f64> = (0..len).map(f64::from).collect();
@@ -65,7 +65,7 @@ fn a_node_that_does_not_come_in_time_is_named_with_the_limit() {
     let limits =
         |config: NodeConfig| NodeConfig { meeting_limit: Duration::from_secs(1), ..config };
     let absent = std::sync::Barrier::new(2);
-    job_with(2, 1, ProviderChoice::Shm, limits, |node| {
+    job_with(2, 1, a_provider(), limits, |node| {
         let mut worker = node.worker(0).expect("a worker");
         if node.rank() == Rank(0) {
             let error = worker.barrier().expect_err("rank 1 never comes").to_string();
@@ -174,7 +174,7 @@ fn a_set_is_seen_by_its_worker_at_once_and_by_all_after_a_barrier() {
 
 #[test]
 fn tables_that_differ_between_nodes_are_refused_by_name() {
-    job(2, 1, ProviderChoice::Shm, |node| {
+    job(2, 1, a_provider(), |node| {
         let dim = 2 + node.rank().index();
         let error = node.create_table(TableSpec::new("users", 10, dim)).expect_err("differs");
         assert!(error.to_string().contains("`users`"), "{error}");

@@ -53,7 +53,26 @@ pub fn pull(worker: &mut Worker, table: &Table, keys: &[u64]) -> Vec<f32> {
     values
 }
 
+/// Runs `run` over each provider that every machine has, or over the one that `STERNA_FABRIC` names: RDMA in a guest.
 pub fn on_each_provider(run: impl Fn(ProviderChoice)) {
+    if let Some(named) = named_provider() {
+        return run(named);
+    }
     run(ProviderChoice::Shm);
     run(ProviderChoice::Tcp);
+}
+
+/// The provider of tests that need only one.
+pub fn a_provider() -> ProviderChoice {
+    named_provider().unwrap_or(ProviderChoice::Shm)
+}
+
+/// So many rounds, or fewer over RDMA: only emulated processors and devices run these tests over it.
+pub fn rounds(many: u64) -> u64 {
+    if named_provider() == Some(ProviderChoice::Verbs) { many / 10 } else { many }
+}
+
+fn named_provider() -> Option<ProviderChoice> {
+    let name = std::env::var("STERNA_FABRIC").ok()?;
+    Some(ProviderChoice::parse(&name).expect("the name of a provider"))
 }
