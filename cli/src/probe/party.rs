@@ -228,7 +228,8 @@ impl Party {
     }
 
     fn step_for(&mut self, idle: &mut Idle, sleep: Duration) -> anyhow::Result<()> {
-        if self.fabric.poll(BUDGET, &mut self.inbox)? > 0 {
+        let mut taking = Taking { inbox: &mut self.inbox, fabric: &*self.fabric };
+        if self.fabric.poll(BUDGET, &mut taking)? > 0 {
             *idle = Idle::new();
         } else if idle.is_over(self.waiting) {
             self.fabric.park(sleep)?;
@@ -309,18 +310,34 @@ impl Inbox {
     }
 }
 
-impl Sink for Inbox {
+/// Takes what arrives; answers at once, from where the record lies, what asks for nothing but itself.
+struct Taking<'a> {
+    inbox: &'a mut Inbox,
+    fabric: &'a dyn Fabric,
+}
+
+impl Sink for Taking<'_> {
     fn record(&mut self, from: Rank, record: &[u8]) {
+        let inbox = &mut *self.inbox;
         match parse(record) {
-            Some((Kind::Stream, ..)) => self.streamed[from.index()] += record.len() as u64,
+            Some((Kind::Stream, ..)) => inbox.streamed[from.index()] += record.len() as u64,
+            // After those that wait already.
+            Some((Kind::Echo, value, content))
+                if inbox.arrived.is_empty()
+                    && self
+                        .fabric
+                        .try_send(from, &[&header(Kind::Echoed, value), content])
+                        .is_ok() => {}
             Some((kind, value, content)) => {
-                self.arrived.push_back(Arrived { from, kind, value, content: content.to_vec() });
+                let at = Instant::now();
+                let content = content.to_vec();
+                inbox.arrived.push_back(Arrived { from, kind, value, content, at });
             }
-            None => self.malformed = Some(from),
+            None => inbox.malformed = Some(from),
         }
     }
 
     fn peer_lost(&mut self, peer: Rank, reason: LostReason) {
-        self.lost[peer.index()] = Some(reason);
+        self.inbox.lost[peer.index()] = Some(reason);
     }
 }

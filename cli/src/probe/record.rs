@@ -31,7 +31,7 @@ pub(crate) struct EchoPlan {
 }
 
 impl Party {
-    /// Echoes of records, `depth` on their way at a time. Each counts half its round trip, from before its send to after its answer;
+    /// Echoes of records, `depth` on their way at a time. Each counts half its round trip, from before its send until its answer is delivered;
     /// the answers are compared with what was sent.
     pub(crate) fn echo(&mut self, plan: &EchoPlan) -> anyhow::Result<Times> {
         let EchoPlan { peer, bytes, depth, duration } = *plan;
@@ -49,7 +49,7 @@ impl Party {
             // A link keeps the order, so the next answer is that of the oldest question.
             let Some(oldest) = begun.pop_front() else { break };
             let answer = self.receive(peer, Kind::Echoed)?;
-            times.record(oldest, 2);
+            times.record_until(oldest, answer.at, 2);
             ensure!(
                 answer.value == answered && answer.content == content,
                 "{peer} sent back another record of {bytes} bytes than it was sent"

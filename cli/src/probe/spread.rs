@@ -22,8 +22,13 @@ impl Times {
 
     /// An operation that began at `begun` has just ended. `share` is the part of the time that counts: 2 for half a round trip.
     pub(crate) fn record(&mut self, begun: Instant, share: u64) {
-        let ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.record_ns(ns / share);
+        self.record_until(begun, Instant::now(), share);
+    }
+
+    /// The same of one that ended at `ended`.
+    pub(crate) fn record_until(&mut self, begun: Instant, ended: Instant, share: u64) {
+        let taken = ended.saturating_duration_since(begun);
+        self.record_ns(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX) / share);
     }
 
     /// An operation has taken so long.

@@ -7,6 +7,8 @@
 //! +----------+----------+---------+
 //! ```
 
+use std::time::Instant;
+
 use sterna_rdma::Rank;
 
 /// Bytes in front of the content.
@@ -50,6 +52,8 @@ pub(super) struct Arrived {
     pub(super) kind: Kind,
     pub(super) value: u64,
     pub(super) content: Vec<u8>,
+    /// When.
+    pub(super) at: Instant,
 }
 
 pub(super) fn header(kind: Kind, value: u64) -> [u8; HEADER_BYTES] {

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::identity::NodeIdentity;
 
 /// Raised with every change of anything that travels between nodes.
-pub(crate) const PROTOCOL_VERSION: u32 = 2;
+pub(crate) const PROTOCOL_VERSION: u32 = 3;
 
 /// Starts every connection. The line break keeps it apart from text protocols.
 const MAGIC: [u8; 8] = *b"STERNA\r\n";

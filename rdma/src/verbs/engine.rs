@@ -55,6 +55,8 @@ pub(super) struct Engine {
     by_number: HashMap<u32, usize>,
     /// Completions that were taken and not yet handled.
     pending: VecDeque<WorkCompletion>,
+    /// Room into which the device's library writes completions.
+    taken: Box<[WorkCompletion; COMPLETIONS_EACH]>,
     record: Box<[u8]>,
     /// Receive requests that are used up.
     used: u32,
@@ -81,6 +83,7 @@ impl Engine {
             by_number: numbers.collect(),
             peers,
             pending: VecDeque::new(),
+            taken: Box::new([blank(); COMPLETIONS_EACH]),
             record: vec![0; RECORD_BYTES_MAX].into(),
             used: 0,
             due: Vec::new(),
@@ -180,22 +183,20 @@ impl Engine {
 
     fn take_completions(&mut self, most: usize) -> Result<(), FabricError> {
         if self.pending.is_empty() {
-            let mut taken = [blank(); COMPLETIONS_EACH];
-            let count = self.completions.poll(&mut taken[..most.min(COMPLETIONS_EACH)])?;
-            self.pending.extend(&taken[..count]);
+            let count = self.completions.poll(&mut self.taken[..most.min(COMPLETIONS_EACH)])?;
+            self.pending.extend(&self.taken[..count]);
         }
         Ok(())
     }
 
     /// Takes note of sent requests that have completed; received records are kept for the next poll.
     pub(super) fn note_completions(&mut self) {
-        let mut taken = [blank(); COMPLETIONS_EACH];
         // What is kept is bounded by the size of the queue.
-        while let Ok(count) = self.completions.poll(&mut taken) {
+        while let Ok(count) = self.completions.poll(&mut self.taken[..]) {
             if count == 0 {
                 break;
             }
-            for completion in &taken[..count] {
+            for completion in &self.taken[..count] {
                 let peer = self.by_number.get(&completion.qp_num).map(|at| &self.peers[*at]);
                 match peer {
                     Some(peer)
@@ -248,7 +249,8 @@ impl Engine {
             // and starts at a multiple of 8; `to` is private.
             unsafe { copy_out(inbox.base().add(RING_OFFSET + offset), to) };
         };
-        match peer.cursor.take(immediate(completion), &mut self.record, load) {
+        let (announcement, written) = (immediate(completion), completion.byte_len);
+        match peer.cursor.take(announcement, written, &mut self.record, load) {
             Ok(len) => {
                 counters.records_received.fetch_add(1, Ordering::Relaxed);
                 counters.record_bytes_received.fetch_add(len as u64, Ordering::Relaxed);

@@ -100,6 +100,8 @@ pub(super) struct VerbsLane {
     failed: VecDeque<(u64, FabricError)>,
     /// Completions that a wait has found.
     found: VecDeque<WorkCompletion>,
+    /// Room into which the device's library writes completions.
+    taken: Box<[WorkCompletion; COMPLETIONS_EACH]>,
     flying: usize,
     message_bytes_max: u32,
     spins: bool,
@@ -124,6 +126,7 @@ impl VerbsLane {
             queued: VecDeque::new(),
             failed: VecDeque::new(),
             found: VecDeque::new(),
+            taken: Box::new([blank(); COMPLETIONS_EACH]),
             flying: 0,
             message_bytes_max,
             spins: cores > 1,
@@ -282,9 +285,8 @@ impl VerbsLane {
 
     fn take_completions(&mut self) -> Result<bool, FabricError> {
         if self.found.is_empty() {
-            let mut taken = [blank(); COMPLETIONS_EACH];
-            let count = self.completions.poll(&mut taken)?;
-            self.found.extend(&taken[..count]);
+            let count = self.completions.poll(&mut self.taken[..])?;
+            self.found.extend(&self.taken[..count]);
         }
         Ok(!self.found.is_empty())
     }

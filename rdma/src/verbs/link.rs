@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use super::memory::MemoryRegion;
 use super::offer::Inbox;
 use super::queue_pair::{Operation, QueuePair, Request};
-use super::ring::{Amount, CREDIT_BYTES, HEADER_BYTES, RING_OFFSET, Slot, header};
+use super::ring::{Amount, CREDIT_BYTES, CUT_BYTES, RING_OFFSET, Slot};
 use super::tuning::{CHAIN_MAX, SEND_RESERVE, SIGNAL_BYTES, Sizes};
+use crate::copy::copy_in;
 use crate::error::SendError;
 use crate::fabric::{LostReason, RECORD_BYTES_MAX};
 use crate::rank::Rank;
@@ -71,7 +72,8 @@ struct Sending {
     pair: Option<QueuePair>,
     mirror: MemoryRegion,
     to: Inbox,
-    message_bytes_max: usize,
+    /// The most that one WRITE of a record carries, a multiple of [`CUT_BYTES`].
+    piece_bytes_max: usize,
     sizes: Sizes,
     sent: Amount,
     /// What the peer has said to have consumed.
@@ -99,7 +101,7 @@ impl Link {
                 pair: Some(pair),
                 mirror,
                 to,
-                message_bytes_max: message_bytes_max as usize,
+                piece_bytes_max: message_bytes_max as usize / CUT_BYTES * CUT_BYTES,
                 sizes,
                 sent: Amount::default(),
                 credit: Amount::default(),
@@ -198,7 +200,7 @@ impl Link {
             return Err(self.gone());
         }
         let slot = Slot::after(sending.sent.bytes, bytes);
-        let pieces = (HEADER_BYTES + bytes).div_ceil(sending.message_bytes_max);
+        let pieces = bytes.div_ceil(sending.piece_bytes_max).max(1);
         if !sending.has_room(self, slot, pieces) {
             if let Err(broken) = sending.look_at_credit(&self.inbox) {
                 drop(sending);
@@ -209,8 +211,8 @@ impl Link {
                 return Err(SendError::Full(self.peer));
             }
         }
-        sending.fill(slot, bytes, parts);
-        if let Err(error) = sending.write(slot, HEADER_BYTES + bytes) {
+        sending.fill(slot, parts);
+        if let Err(error) = sending.write(slot, bytes, pieces) {
             drop(sending);
             self.cut(LostReason::Died(error.to_string()));
             return Err(self.gone());
@@ -330,28 +332,21 @@ impl Sending {
     }
 
     /// Copies a record into the mirror.
-    fn fill(&mut self, slot: Slot, bytes: usize, parts: &[&[u8]]) {
-        let head = header(bytes, self.sent.records);
+    fn fill(&mut self, slot: Slot, parts: &[&[u8]]) {
         let mut at = slot.offset;
-        for part in std::iter::once(&head[..]).chain(parts.iter().copied()) {
+        for part in parts {
             // SAFETY: a slot lies inside the mirror; the device is done with it and does not write there;
             // the lock keeps other threads out.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    part.as_ptr(),
-                    self.mirror.base().add(at),
-                    part.len(),
-                );
-            }
+            unsafe { copy_in(part, self.mirror.base().add(at)) };
             at += part.len();
         }
     }
 
     /// Writes a record that was filled in, in pieces that the port carries, the last one announced.
-    fn write(&mut self, slot: Slot, bytes: usize) -> Result<(), super::VerbsError> {
+    fn write(&mut self, slot: Slot, bytes: usize, pieces: usize) -> Result<(), super::VerbsError> {
         let pair = self.pair.as_ref().expect("a live link has a queue pair");
-        let pieces = bytes.div_ceil(self.message_bytes_max);
-        let announcement = slot.announcement(self.sent.records);
+        let before = (pieces - 1) * self.piece_bytes_max;
+        let announcement = slot.announcement(self.sent.records, before);
         self.sent.bytes += slot.taken();
         self.sent.records += 1;
         self.requests += pieces as u64;
@@ -364,8 +359,8 @@ impl Sending {
         }
         let id = self.id();
         let request = |piece: usize| {
-            let start = piece * self.message_bytes_max;
-            let length = (bytes - start).min(self.message_bytes_max);
+            let start = piece * self.piece_bytes_max;
+            let length = (bytes - start).min(self.piece_bytes_max);
             let is_last = piece + 1 == pieces;
             let at = (slot.offset + start) as u64;
             Request {
@@ -385,6 +380,10 @@ impl Sending {
                 inline: length <= pair.inline_bytes(),
             }
         };
+        if pieces == 1 {
+            // SAFETY: as below.
+            return unsafe { pair.post(&[request(0)]) };
+        }
         let mut chain = [request(pieces - 1); CHAIN_MAX];
         for (piece, place) in chain.iter_mut().enumerate().take(pieces) {
             *place = request(piece);

@@ -1,5 +1,6 @@
 //! Queue pairs: one end of a reliable connection between two devices.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::choose::Place;
@@ -260,16 +261,21 @@ impl QueuePair {
     /// What was not taken; the connection cannot be used any more then.
     pub(super) unsafe fn post(&self, requests: &[Request]) -> Result<(), VerbsError> {
         assert!(!requests.is_empty() && requests.len() <= CHAIN_MAX, "a chain");
-        // SAFETY: plain numbers and pointers, for which zeroes are valid.
-        let mut chain: [ibv_send_wr; CHAIN_MAX] = unsafe { std::mem::zeroed() };
-        let mut pieces = [ibv_sge { addr: 0, length: 0, lkey: 0 }; CHAIN_MAX];
-        let (first, piece) = (chain.as_mut_ptr(), pieces.as_mut_ptr());
+        // Only as many as there are requests are ever written: most chains are short.
+        let mut chain = [const { MaybeUninit::<ibv_send_wr>::uninit() }; CHAIN_MAX];
+        let mut pieces = [const { MaybeUninit::<ibv_sge>::uninit() }; CHAIN_MAX];
+        let first: *mut ibv_send_wr = chain.as_mut_ptr().cast();
+        let piece: *mut ibv_sge = pieces.as_mut_ptr().cast();
         for (at, request) in requests.iter().enumerate() {
             let (address, length, lkey) = request.local;
-            // SAFETY: `at` is below the length of both arrays.
-            let (to, piece) = unsafe { (&mut *first.add(at), piece.add(at)) };
-            // SAFETY: as above.
-            unsafe { *piece = ibv_sge { addr: address, length, lkey } };
+            let piece = piece.wrapping_add(at);
+            // SAFETY: `at` is below the length of both arrays; a request is plain numbers and pointers, for which
+            // zeroes are valid.
+            let to = unsafe {
+                piece.write(ibv_sge { addr: address, length, lkey });
+                first.add(at).write(std::mem::zeroed());
+                &mut *first.add(at)
+            };
             to.wr_id = request.id;
             to.sg_list = piece;
             to.num_sge = i32::from(length > 0);

@@ -2,20 +2,20 @@
 //!
 //! The ring is memory of the receiver that only its one sender writes, by RDMA. The sender keeps a mirror of
 //! it, from which the device reads: a record has the same offset in both. Each record is announced by the
-//! immediate data of its last WRITE.
+//! immediate data of its last WRITE; its length is that of the WRITE, as the receiver's device counts it. So
+//! nothing but the record travels, and one that fills a packet takes one packet.
 //!
 //! ```text
 //!  inbox of a link:
 //!  offset 0      credit that the peer gives this node: bytes, records, and both inverted   4 x u64
 //!  offset 4096   the ring, a power of two of bytes; position p lies at p modulo its size
 //!
-//!  a record, at a multiple of 8, never across the end of the ring:
-//!   0        4        8                   8+len  to a multiple of 8
-//!  +--------+--------+-------------------+-----+
-//!  | len    | number | bytes             | pad |      number = low half of the count of records
-//!  +--------+--------+-------------------+-----+
+//!  a record: its bytes, at a multiple of 8, never across the end of the ring
 //!
-//!  immediate data:  wraps:1 | number:31      wraps: the rest of the ring before this record is skipped
+//!  immediate data:  wraps:1 | before:3 | number:28
+//!      wraps   the rest of the ring before this record is skipped
+//!      before  so many times 64 KiB of it came in earlier WRITEs
+//!      number  low bits of the count of records
 //! ```
 //!
 //! Credit is a plain WRITE of what was consumed. Software devices copy it byte by byte, so each counter
@@ -26,8 +26,8 @@
 use crate::fabric::RECORD_BYTES_MAX;
 use crate::tuning::RING_BYTES;
 
-/// Bytes before a record's own.
-pub(super) const HEADER_BYTES: usize = 8;
+/// What a long record is cut at: each of its WRITEs but the last carries a multiple of it.
+pub(super) const CUT_BYTES: usize = 64 * 1024;
 
 /// Offset of the ring in its inbox.
 pub(super) const RING_OFFSET: usize = 4096;
@@ -39,6 +39,11 @@ pub(super) const INBOX_BYTES: usize = RING_OFFSET + RING_BYTES;
 pub(super) const CREDIT_BYTES: usize = 32;
 
 const WRAPS: u32 = 1 << 31;
+const BEFORE_SHIFT: u32 = 28;
+const BEFORE_MASK: u32 = 0b111;
+const NUMBER_MASK: u32 = (1 << BEFORE_SHIFT) - 1;
+
+const _: () = assert!(RECORD_BYTES_MAX.div_ceil(CUT_BYTES) <= BEFORE_MASK as usize);
 
 /// Bytes and records since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +78,7 @@ pub(super) struct Slot {
     pub(super) skipped: usize,
     /// Its first byte in the ring.
     pub(super) offset: usize,
-    /// Bytes that it takes, with header and padding.
+    /// Bytes that it takes, with padding.
     pub(super) bytes: usize,
 }
 
@@ -95,16 +100,13 @@ impl Slot {
         (self.skipped + self.bytes) as u64
     }
 
-    /// The immediate data that announces it as the record of this number.
-    pub(super) fn announcement(self, number: u64) -> u32 {
-        low(number) & !WRAPS | if self.skipped > 0 { WRAPS } else { 0 }
+    /// The immediate data that announces it as the record of this number, of which `before` bytes, a multiple of
+    /// [`CUT_BYTES`], came in earlier WRITEs.
+    pub(super) fn announcement(self, number: u64, before: usize) -> u32 {
+        debug_assert!(before.is_multiple_of(CUT_BYTES) && before < RECORD_BYTES_MAX);
+        let cuts = u32::try_from(before / CUT_BYTES).expect("a short record");
+        low(number) | cuts << BEFORE_SHIFT | if self.skipped > 0 { WRAPS } else { 0 }
     }
-}
-
-/// The header of a record.
-pub(super) fn header(len: usize, number: u64) -> [u8; HEADER_BYTES] {
-    let len = u64::try_from(len).expect("a short record");
-    (len | u64::from(low(number)) << 32).to_le_bytes()
 }
 
 /// The receiving end's place in the ring.
@@ -119,15 +121,16 @@ impl Cursor {
         self.consumed
     }
 
-    /// Takes the record that `announcement` announces: `load` brings bytes from an offset of the ring.
-    /// Returns its length; its bytes are at the start of `record`.
+    /// Takes the record that `announcement` announces, whose last WRITE had `written` bytes: `load` brings bytes
+    /// from an offset of the ring. Returns its length; its bytes are at the start of `record`.
     pub(super) fn take(
         &mut self,
         announcement: u32,
+        written: u32,
         record: &mut [u8],
-        load: impl Fn(usize, &mut [u8]),
+        load: impl FnOnce(usize, &mut [u8]),
     ) -> Result<usize, &'static str> {
-        if announcement & !WRAPS != low(self.consumed.records) & !WRAPS {
+        if announcement & NUMBER_MASK != low(self.consumed.records) {
             return Err("a record has the wrong number");
         }
         let before = offset(self.consumed.bytes);
@@ -136,17 +139,12 @@ impl Cursor {
         if skipped > 0 && before == 0 {
             return Err("a whole ring is skipped");
         }
-        let mut head = [0; HEADER_BYTES];
-        load(offset, &mut head);
-        let head = u64::from_le_bytes(head);
-        let len = usize::try_from(head & u64::from(u32::MAX)).expect("four bytes");
-        if head >> 32 != u64::from(low(self.consumed.records)) {
-            return Err("a record's header has the wrong number");
-        }
+        let cuts = (announcement >> BEFORE_SHIFT & BEFORE_MASK) as usize;
+        let len = cuts * CUT_BYTES + written as usize;
         if len > RECORD_BYTES_MAX || footprint(len) > RING_BYTES - offset {
             return Err("a record is longer than it can be");
         }
-        load(offset + HEADER_BYTES, &mut record[..len.next_multiple_of(8)]);
+        load(offset, &mut record[..len.next_multiple_of(8)]);
         self.consumed.bytes += (skipped + footprint(len)) as u64;
         self.consumed.records += 1;
         Ok(len)
@@ -154,36 +152,38 @@ impl Cursor {
 }
 
 fn footprint(len: usize) -> usize {
-    HEADER_BYTES + len.next_multiple_of(8)
+    len.next_multiple_of(8)
 }
 
 fn offset(position: u64) -> usize {
     usize::try_from(position & (RING_BYTES as u64 - 1)).expect("below the ring's size")
 }
 
+/// What an announcement says of a record's number.
 fn low(number: u64) -> u32 {
-    u32::try_from(number & u64::from(u32::MAX)).expect("four bytes")
+    u32::try_from(number & u64::from(NUMBER_MASK)).expect("28 bits")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Puts a record into `ring` as a sender does; returns the announcement.
-    fn put(ring: &mut [u8], sent: &mut Amount, record: &[u8]) -> u32 {
+    /// What a sender tells of a record: announcement and bytes of the last WRITE.
+    type Told = (u32, u32);
+
+    /// Puts a record into `ring` as a sender does that cuts it after `cuts` times [`CUT_BYTES`].
+    fn put(ring: &mut [u8], sent: &mut Amount, record: &[u8], cuts: usize) -> Told {
         let slot = Slot::after(sent.bytes, record.len());
-        ring[slot.offset..slot.offset + 8].copy_from_slice(&header(record.len(), sent.records));
-        let at = slot.offset + HEADER_BYTES;
-        ring[at..at + record.len()].copy_from_slice(record);
-        let announcement = slot.announcement(sent.records);
+        ring[slot.offset..slot.offset + record.len()].copy_from_slice(record);
+        let announcement = slot.announcement(sent.records, cuts * CUT_BYTES);
         sent.bytes += slot.taken();
         sent.records += 1;
-        announcement
+        (announcement, u32::try_from(record.len() - cuts * CUT_BYTES).expect("short"))
     }
 
-    fn take(ring: &[u8], cursor: &mut Cursor, announcement: u32) -> Result<Vec<u8>, &'static str> {
+    fn take(ring: &[u8], cursor: &mut Cursor, told: Told) -> Result<Vec<u8>, &'static str> {
         let mut record = vec![0; RECORD_BYTES_MAX];
-        let len = cursor.take(announcement, &mut record, |offset, to| {
+        let len = cursor.take(told.0, told.1, &mut record, |offset, to| {
             to.copy_from_slice(&ring[offset..offset + to.len()]);
         })?;
         record.truncate(len);
@@ -197,10 +197,15 @@ mod tests {
         let mut state = 1_u64;
         for number in 0..400_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let len = usize::try_from(state >> 33).expect("small") % (RECORD_BYTES_MAX + 1);
+            let len = match number {
+                0 => 0,
+                1 => RECORD_BYTES_MAX,
+                _ => usize::try_from(state >> 33).expect("small") % (RECORD_BYTES_MAX + 1),
+            };
             let record = vec![u8::try_from(number % 251).expect("a byte"); len];
-            let announcement = put(&mut ring, &mut sent, &record);
-            assert!(take(&ring, &mut cursor, announcement).as_deref() == Ok(&record[..]));
+            let cuts = len.div_ceil(CUT_BYTES).saturating_sub(1);
+            let told = put(&mut ring, &mut sent, &record, cuts);
+            assert!(take(&ring, &mut cursor, told).as_deref() == Ok(&record[..]));
             assert_eq!(cursor.consumed(), sent, "both sides count alike");
         }
         assert!(sent.bytes > 40 * RING_BYTES as u64);
@@ -210,16 +215,17 @@ mod tests {
     fn what_breaks_the_rules_is_refused() {
         let mut ring = vec![0; RING_BYTES];
         let (mut sent, mut cursor) = (Amount::default(), Cursor::default());
-        let announcement = put(&mut ring, &mut sent, b"one");
-        assert!(take(&ring, &mut cursor, announcement ^ 1).is_err(), "another number");
-        assert!(take(&ring, &mut cursor, announcement | WRAPS).is_err(), "a skip at the start");
-        for (at, value) in [(4, 9), (2, 0xff)] {
-            let before = std::mem::replace(&mut ring[at], value);
-            assert!(take(&ring, &mut cursor, announcement).is_err(), "byte {at}");
-            ring[at] = before;
-        }
-        assert_eq!(take(&ring, &mut cursor, announcement).as_deref(), Ok(&b"one"[..]));
-        assert!(take(&ring, &mut cursor, announcement).is_err(), "twice");
+        let (announcement, written) = put(&mut ring, &mut sent, b"one", 0);
+        let mut refused = |announcement, written, what| {
+            assert!(take(&ring, &mut cursor, (announcement, written)).is_err(), "{what}");
+        };
+        refused(announcement ^ 1, written, "another number");
+        refused(announcement | WRAPS, written, "a skip at the start");
+        refused(announcement | 4 << BEFORE_SHIFT, 1, "longer than a record, by its cuts");
+        refused(announcement, 1 << 30, "longer than a record");
+        assert_eq!(take(&ring, &mut cursor, (announcement, written)).as_deref(), Ok(&b"one"[..]));
+        let again = take(&ring, &mut cursor, (announcement, written));
+        assert!(again.is_err(), "twice");
     }
 
     #[test]

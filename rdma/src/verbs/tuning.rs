@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::device::DeviceLimits;
 use super::error::VerbsError;
+use super::ring::CUT_BYTES;
 use crate::fabric::{READ_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::tuning::RING_BYTES;
 
@@ -88,6 +89,7 @@ const _: () = {
     // A record, its skip and what is reserved fit into the smallest send queue.
     let pieces = (RECORD_BYTES_MAX as u64).div_ceil(MESSAGE_BYTES_MIN as u64) + 2;
     assert!(pieces + SEND_RESERVE + (RECORDS_MIN / 2) as u64 <= 2 * RECORDS_MIN as u64);
+    assert!(MESSAGE_BYTES_MIN as usize >= CUT_BYTES, "a message carries a piece of a record");
     assert!(READ_BYTES_MAX.div_ceil(MESSAGE_BYTES_MIN as usize) < LANE_DEPTH as usize);
 };
 
