@@ -213,6 +213,14 @@ impl Table {
             + rows.directory().chunks_needed() * rows.directory().chunk_bytes()
     }
 
+    /// Whether a row is at this node now, as main copy or as replica.
+    pub(crate) fn is_here(&self, key: u64) -> bool {
+        self.0.rows.slot(Key(key)).is_some_and(|slot| {
+            let (found, meta) = slot.header();
+            found == Key(key) && meta.state().readable()
+        })
+    }
+
     pub(crate) fn id(&self) -> TableId {
         self.0.rows.id()
     }

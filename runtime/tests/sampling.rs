@@ -317,6 +317,46 @@ fn local_samples_are_of_keys_that_are_here_in_their_true_proportions() {
 }
 
 #[test]
+fn keys_chosen_without_rows_are_those_that_a_pull_gives_from_the_same_seed() {
+    let distribution = &distributions()[2];
+    let schemes = ["naive", "preloc", "local", "postpone:4"];
+    for (scheme, nodes) in schemes.into_iter().flat_map(|scheme| [(scheme, 1), (scheme, 3)]) {
+        job(nodes, 1, |mut worker, table| {
+            let scheme = scheme.parse().expect("a scheme");
+            let mut draw = |rows: bool| {
+                let sampling = Sampling::new(distribution.clone()).scheme(scheme);
+                let mut sampler = worker.sampler(table, sampling).expect("a sampler");
+                let mut drawn = Vec::new();
+                for seed in 0..20 {
+                    sampler.reseed(seed);
+                    let mut sample = worker.prepare_sample(&mut sampler, 50, 0..1).expect("keys");
+                    sampler.reseed(seed);
+                    let mut keys = [0; 50];
+                    let (sampler, sample) = (&mut sampler, &mut sample);
+                    if rows {
+                        worker.pull_sample(sampler, sample, &mut keys, &mut [0.0; 100])
+                    } else {
+                        worker.choose_sample(sampler, sample, &mut keys)
+                    }
+                    .expect("keys are left");
+                    drawn.extend(keys);
+                }
+                drawn
+            };
+            let (chosen, pulled) = (draw(false), draw(true));
+            // Where draws are repeated until keys are here, calls draw as many at a time as they need: only the first keys are the same.
+            let same = if matches!(scheme, Scheme::Local) && nodes > 1 { 1 } else { chosen.len() };
+            assert_eq!(chosen[..same], pulled[..same], "{scheme}, {nodes} nodes");
+            let here =
+                |key: &&u64| worker.pull_if_local(table, **key, &mut [0.0; 2]).expect("a key");
+            let local = chosen.iter().filter(here).count();
+            assert!(!matches!(scheme, Scheme::Local) || local == chosen.len(), "{local} are here");
+            worker.barrier().expect("all come");
+        });
+    }
+}
+
+#[test]
 fn where_no_key_is_here_a_local_sample_reads_others() {
     job(2, 1, |mut worker, table| {
         let mut row = [0.0; 2];

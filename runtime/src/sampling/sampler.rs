@@ -141,8 +141,34 @@ impl Worker {
         keys: &mut [u64],
         values: &mut [f32],
     ) -> Result<()> {
+        sampler.table.check_len(keys.len(), sampler.table.dim(), values.len())?;
+        self.take_sample(sampler, sample, keys, values)
+    }
+
+    /// The next `keys.len()` keys of a sample without their rows, for steps that pull them together with others. Keys that were chosen
+    /// because their rows are here may have left until they are pulled; that costs time and nothing else.
+    ///
+    /// # Errors
+    /// As [`Worker::pull_sample`].
+    pub fn choose_sample(
+        &mut self,
+        sampler: &mut Sampler,
+        sample: &mut Sample,
+        keys: &mut [u64],
+    ) -> Result<()> {
+        self.take_sample(sampler, sample, keys, &mut [])
+    }
+
+    /// The next keys of a sample, with their rows where `values` is not empty.
+    fn take_sample(
+        &mut self,
+        sampler: &mut Sampler,
+        sample: &mut Sample,
+        keys: &mut [u64],
+        values: &mut [f32],
+    ) -> Result<()> {
         let table = sampler.table.clone();
-        table.check_len(keys.len(), table.dim(), values.len())?;
+        let dim = if values.is_empty() { 0 } else { table.dim() };
         if sample.sampler != sampler.number {
             return Err(refuse(&table, "a sample of another sampler".to_owned()));
         }
@@ -153,31 +179,35 @@ impl Worker {
         match sampler.sampling.scheme {
             Scheme::Naive => {
                 keys.fill_with(|| sampler.draw(&mut sample.taken));
-                self.pull(&table, keys, values)?;
+                self.pull_wanted(&table, keys, values)?;
             }
             Scheme::Preloc | Scheme::Pool { postpone: false, .. } => {
                 keys.fill_with(|| sample.queue.pop_front().expect("as many as are left"));
-                self.pull(&table, keys, values)?;
+                self.pull_wanted(&table, keys, values)?;
             }
             Scheme::Pool { .. } => {
                 let here = sampler.postpone(self, &mut sample.taken, keys, values)?;
-                let (keys, values) = (&mut keys[here..], &mut values[here * table.dim()..]);
+                let (keys, values) = (&mut keys[here..], &mut values[here * dim..]);
                 keys.fill_with(|| sampler.longest_waiting(&mut sample.taken));
-                self.pull(&table, keys, values)?;
+                self.pull_wanted(&table, keys, values)?;
             }
             Scheme::Local => {
                 let here = sampler.draw_here(self, &mut sample.taken, keys, values)?;
-                let (keys, values) = (&mut keys[here..], &mut values[here * table.dim()..]);
+                let (keys, values) = (&mut keys[here..], &mut values[here * dim..]);
                 keys.fill_with(|| sampler.draw(&mut sample.taken));
-                self.pull(&table, keys, values)?;
+                self.pull_wanted(&table, keys, values)?;
             }
         }
         sample.left -= keys.len();
         Ok(())
     }
 
+    fn pull_wanted(&mut self, table: &Table, keys: &[u64], values: &mut [f32]) -> Result<()> {
+        if values.is_empty() { Ok(()) } else { self.pull(table, keys, values) }
+    }
+
     /// Of these candidates, no more than `keys` has room for, keeps those whose rows are here and that are accepted, with their rows; lists
-    /// those whose rows are not here as away. Gives how many are kept.
+    /// those whose rows are not here as away. Gives how many are kept. Where `values` is empty, rows are looked for and not copied.
     fn keep_here(
         &mut self,
         table: &Table,
@@ -186,6 +216,18 @@ impl Worker {
         mut accept: impl FnMut(u64) -> bool,
         away: &mut Vec<u64>,
     ) -> Result<usize> {
+        if values.is_empty() {
+            let mut kept = 0;
+            for &key in candidates {
+                if !table.is_here(key) {
+                    away.push(key);
+                } else if accept(key) {
+                    keys[kept] = key;
+                    kept += 1;
+                }
+            }
+            return Ok(kept);
+        }
         let dim = table.dim();
         let missed = self.pull_here(table, candidates, &mut values[..candidates.len() * dim])?;
         let mut missed = missed.iter().peekable();
@@ -210,6 +252,12 @@ impl Sampler {
     #[must_use]
     pub fn sampling(&self) -> &Sampling {
         &self.sampling
+    }
+
+    /// Begins its random numbers anew, as a function of `seed` alone: what it draws next no longer depends on what it drew before (but for what
+    /// pools still hold). So a training that is resumed draws what it would have drawn.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = Xoshiro256PlusPlus::seed_from_u64(seed);
     }
 
     /// Under [`Scheme::Local`], the probability that a draw from the distribution is of a key at this node, as seen lately (of the last 65,536
@@ -257,7 +305,7 @@ impl Sampler {
         keys: &mut [u64],
         values: &mut [f32],
     ) -> Result<usize> {
-        let (dim, replacement) = (self.table.dim(), self.sampling.replacement);
+        let (dim, replacement) = (floats_of_each(keys, values), self.sampling.replacement);
         let (mut filled, mut draws_left) = (0, keys.len().saturating_mul(LOCAL_DRAWS_MAX));
         let (mut candidates, mut away) = (Vec::new(), Vec::new());
         while filled < keys.len() && draws_left > 0 {
@@ -297,7 +345,7 @@ impl Sampler {
         keys: &mut [u64],
         values: &mut [f32],
     ) -> Result<usize> {
-        let (dim, replacement) = (self.table.dim(), self.sampling.replacement);
+        let (dim, replacement) = (floats_of_each(keys, values), self.sampling.replacement);
         let mut accept = |key| replacement || taken.insert(key);
         let mut away = Vec::new();
         let waiting = self.postponed.len().min(keys.len());
@@ -326,6 +374,11 @@ impl Sampler {
         }
         self.draw(taken)
     }
+}
+
+/// Floats of a key's row in `values`; 0 if no rows are wanted.
+fn floats_of_each(keys: &[u64], values: &[f32]) -> usize {
+    values.len() / keys.len().max(1)
 }
 
 fn refuse(table: &Table, reason: String) -> Error {

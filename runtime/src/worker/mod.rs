@@ -334,6 +334,11 @@ impl Worker {
         if self.evaluating { Operation::Evaluate } else { Operation::Pull }
     }
 
+    /// Whether its node is the only one of the job.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.node.remote.is_none()
+    }
+
     /// The seed of one more stream of random numbers: a function of the job's seed, the worker, the table and how many there were.
     pub(crate) fn next_stream(&mut self, table: &Table) -> u64 {
         self.streams += 1;
