@@ -152,6 +152,51 @@ fn an_interrupt_saves_and_the_run_can_be_resumed_by_another_number_of_nodes() {
 }
 
 #[test]
+fn what_a_job_cannot_do_is_refused_with_what_to_do_instead() {
+    let folder = Folder::new("refused");
+    let ratings = folder.path().join("ratings.tsv");
+    std::fs::write(&ratings, "1\t1\t3\n1\t2\t4\n2\t1\t5\n").expect("ratings");
+    let mut factors = Command::new(env!("CARGO_BIN_EXE_sterna"));
+    factors.args(["train", "mf", "--workers", "3", "--parts", "2", "--train"]).arg(&ratings);
+    let every = train(&folder, &["--nodes", "2", "--workers", "1", "--one-vs-all"]);
+    let scheme = train(&folder, &["--sampling", "nearby"]);
+    for (mut command, words) in [
+        (every, ["one_vs_all", "--negatives"]),
+        (factors, ["parts", "--parts"]),
+        (scheme, ["nearby", "pool:U"]),
+    ] {
+        let output = command.env_remove("STERNA_RANK").output().expect("train runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+}
+
+#[test]
+fn nodes_train_with_every_scheme_of_sampling() {
+    let folder = Folder::new("sampling");
+    let report = folder.path().join("report.json");
+    let mut remote = Vec::new();
+    for scheme in ["naive", "preloc", "pool:4", "postpone:4", "local"] {
+        let output = train(&folder, &["--epochs", "20", "--workers", "1", "--nodes", "2"])
+            .args(["--valid-every", "0", "--learning-rate", "0.3", "--policy", "classic"])
+            .args(["--sampling", scheme, "--report"])
+            .arg(&report)
+            .output()
+            .expect("train runs");
+        assert!(output.status.success(), "{output:?}");
+        let text = std::fs::read_to_string(&report).expect("a report");
+        let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let mrr = report["quality"]["mrr"].as_f64().expect("a figure");
+        assert!(mrr > 0.1, "{scheme}: {mrr}");
+        assert_eq!(report["settings"]["sampling"], scheme);
+        remote.push(report["paths"]["remote"]["count"].as_u64().expect("a count"));
+    }
+    let local = remote.pop().expect("five schemes");
+    assert!(remote.iter().all(|&others| local < others), "{local}, {remote:?}");
+}
+
+#[test]
 fn bad_input_is_told_with_file_and_line() {
     let folder = Folder::new("bad");
     std::fs::write(folder.path().join("valid.txt"), "a\tb\tc\na b c\n").expect("a split");

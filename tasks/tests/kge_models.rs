@@ -106,3 +106,17 @@ fn every_option_of_a_recipe_trains() {
         assert!(mrr > floor, "{name}: {mrr} is not above {floor}");
     }
 }
+
+#[test]
+fn every_scheme_of_sampling_trains_and_on_one_node_those_without_pools_are_the_same() {
+    let mrr = |scheme: &str| {
+        let sampling = scheme.parse().unwrap();
+        mrr(&KgeConfig { sampling, ..config(ModelKind::ComplEx, LossKind::Softmax) })
+    };
+    let naive = mrr("naive");
+    assert_eq!([mrr("preloc"), mrr("local")], [naive; 2]);
+    for (scheme, floor) in [("naive", 0.7), ("pool:2", 0.65), ("postpone:2", 0.65)] {
+        let mrr = mrr(scheme);
+        assert!(mrr > floor, "{scheme}: {mrr} is not above {floor}");
+    }
+}

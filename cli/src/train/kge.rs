@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use sterna::sampling::Scheme;
 use sterna_tasks::kge::data::wn18rr;
 use sterna_tasks::kge::{Graph, Kge, KgeConfig, LossKind, ModelKind, OptimizerKind, Regularizer};
 
@@ -47,6 +48,11 @@ pub(crate) struct KgeArgs {
     /// Random entities in a step, shared by all queries of its batch.
     #[arg(long, help_heading = "Recipe")]
     negatives: Option<usize>,
+
+    /// How negatives are chosen: naive (when used, rows read from where they are), preloc (ahead, and announced), pool:U and postpone:U
+    /// (each draw U times), local (only among rows that are at the node). On one node naive, preloc and local are the same [default: local].
+    #[arg(long, value_name = "SCHEME", help_heading = "Recipe")]
+    sampling: Option<Scheme>,
 
     /// Take all entities in place of a pool, as candidates of every query. Each step then touches all rows: for one node.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Recipe")]
@@ -153,6 +159,7 @@ fn settings(args: &KgeArgs, graph: &Graph) -> KgeConfig {
     take(&mut config.dim, args.dim.as_ref());
     take(&mut config.batch, args.batch.as_ref());
     take(&mut config.negatives, args.negatives.as_ref());
+    take(&mut config.sampling, args.sampling.as_ref());
     take(&mut config.one_vs_all, args.one_vs_all.as_ref());
     take(&mut config.loss, args.loss.as_ref());
     take(&mut config.margin, args.margin.as_ref());

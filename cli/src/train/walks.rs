@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use sterna::sampling::Scheme;
 use sterna_tasks::walks::{EdgeOptions, Evaluation, Graph, Labels, Walks, WalksConfig};
 use sterna_tasks::words::{Architecture, VectorFormat};
 
@@ -69,7 +70,7 @@ pub(crate) struct WalksArgs {
     #[arg(long, help_heading = "Recipe")]
     q: Option<f64>,
 
-    /// skipgram (each node of a window predicts its centre) or cbow (their mean does).
+    /// skipgram (each node of a window predicts its centre) or cbow (their mean does) [default: skipgram].
     #[arg(long, value_parser = architecture, help_heading = "Recipe")]
     architecture: Option<Architecture>,
 
@@ -85,11 +86,16 @@ pub(crate) struct WalksArgs {
     #[arg(long, help_heading = "Recipe")]
     negatives: Option<usize>,
 
+    /// How negatives are chosen: naive (when used, rows read from where they are), preloc (ahead, and announced), pool:U and postpone:U
+    /// (each draw U times), local (only among rows that are at the node). On one node naive, preloc and local are the same [default: local].
+    #[arg(long, value_name = "SCHEME", help_heading = "Recipe")]
+    sampling: Option<Scheme>,
+
     /// Negatives are drawn by a node's visits to this power [default: 0.75].
     #[arg(long, help_heading = "Recipe")]
     power: Option<f64>,
 
-    /// Learning rate at the start; it falls linearly [default: 0.025].
+    /// Learning rate at the start; it falls linearly [default: 0.025, cbow 0.15].
     #[arg(long, value_name = "RATE", help_heading = "Recipe")]
     learning_rate: Option<f32>,
 
@@ -161,15 +167,16 @@ fn say_plan(graph: &Graph, evaluation: Option<&Evaluation>, config: &WalksConfig
 }
 
 fn settings(args: &WalksArgs) -> WalksConfig {
-    let mut config = WalksConfig::default();
+    let architecture = args.architecture.unwrap_or(Architecture::SkipGram);
+    let mut config = WalksConfig::for_architecture(architecture);
     take(&mut config.walks, args.walks.as_ref());
     take(&mut config.length, args.length.as_ref());
     take(&mut config.p, args.p.as_ref());
     take(&mut config.q, args.q.as_ref());
-    take(&mut config.architecture, args.architecture.as_ref());
     take(&mut config.dim, args.dim.as_ref());
     take(&mut config.window, args.window.as_ref());
     take(&mut config.negatives, args.negatives.as_ref());
+    take(&mut config.sampling, args.sampling.as_ref());
     take(&mut config.power, args.power.as_ref());
     take(&mut config.learning_rate, args.learning_rate.as_ref());
     take(&mut config.learning_rate_min, args.learning_rate_min.as_ref());

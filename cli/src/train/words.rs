@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use sterna::sampling::Scheme;
 use sterna_tasks::words::{
     Architecture, Corpus, Evaluation, ReadOptions, VectorFormat, Words, WordsConfig,
 };
@@ -51,7 +52,7 @@ pub(crate) struct WordsArgs {
     #[arg(long, value_name = "N")]
     read_threads: Option<usize>,
 
-    /// skipgram (each word of a window predicts its centre) or cbow (their mean does).
+    /// skipgram (each word of a window predicts its centre) or cbow (their mean does) [default: skipgram].
     #[arg(long, value_parser = architecture, help_heading = "Recipe")]
     architecture: Option<Architecture>,
 
@@ -66,6 +67,11 @@ pub(crate) struct WordsArgs {
     /// Random words that each centre is told apart from [default: 5].
     #[arg(long, help_heading = "Recipe")]
     negatives: Option<usize>,
+
+    /// How negatives are chosen: naive (when used, rows read from where they are), preloc (ahead, and announced), pool:U and postpone:U
+    /// (each draw U times), local (only among rows that are at the node). On one node naive, preloc and local are the same [default: local].
+    #[arg(long, value_name = "SCHEME", help_heading = "Recipe")]
+    sampling: Option<Scheme>,
 
     /// Negatives are drawn by a word's count to this power [default: 0.75].
     #[arg(long, help_heading = "Recipe")]
@@ -154,6 +160,7 @@ fn settings(args: &WordsArgs) -> WordsConfig {
     take(&mut config.dim, args.dim.as_ref());
     take(&mut config.window, args.window.as_ref());
     take(&mut config.negatives, args.negatives.as_ref());
+    take(&mut config.sampling, args.sampling.as_ref());
     take(&mut config.power, args.power.as_ref());
     take(&mut config.sample, args.sample.as_ref());
     take(&mut config.learning_rate, args.learning_rate.as_ref());

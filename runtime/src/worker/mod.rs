@@ -323,7 +323,7 @@ impl Worker {
     }
 
     /// From here on what this worker pulls, and its CPU time, belong to an evaluation, or to the training again: the report tells them
-    /// apart, since nobody announces what an evaluation reads.
+    /// apart, since rows that an evaluation reads once are not announced.
     pub fn set_evaluating(&mut self, evaluating: bool) {
         self.hand_over();
         self.evaluating = evaluating;

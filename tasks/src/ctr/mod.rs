@@ -181,6 +181,14 @@ impl Task for CtrTask {
         !self.clicks.split(split).is_empty()
     }
 
+    fn evaluated(&self, split: Split, share: Share, keys: &mut [Vec<u64>]) {
+        let examples = self.clicks.split(split);
+        for number in share.range(examples.len()) {
+            keys[FEATURE].extend(examples.get(number).0.iter().copied().map(u64::from));
+        }
+        keys[DENSE].extend(0..self.layout.rows() as u64);
+    }
+
     fn evaluate(
         &self,
         parameters: &mut Parameters<'_>,

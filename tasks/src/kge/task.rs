@@ -5,6 +5,7 @@ use std::ops::Range;
 use rand::Rng;
 use serde_json::Value;
 use sterna::TableSpec;
+use sterna::sampling::{Distribution, Sampling};
 
 use super::filter::Filter;
 use super::step::{Step, backward_row, keys_of_row};
@@ -19,8 +20,6 @@ pub const ENTITY: usize = 0;
 /// The table of relations, with the reciprocal ones behind if there are any.
 pub const RELATION: usize = 1;
 
-/// The stream of a batch's pool.
-const POOL: u64 = 2;
 /// The stream of what a batch's dropout drops.
 const DROPOUT: u64 = 3;
 
@@ -31,13 +30,14 @@ pub struct Kge {
     pub(super) config: KgeConfig,
     pub(super) filter: Filter,
     valid: Vec<Triple>,
+    negatives: Distribution,
 }
 
 /// Triples, and entities drawn for all their queries.
 #[derive(Debug, Default)]
 pub struct Batch {
     triples: Vec<Triple>,
-    pool: Vec<u32>,
+    pool: Vec<u64>,
     dropout_seed: u64,
 }
 
@@ -45,14 +45,15 @@ impl Kge {
     /// Trains on `graph` by `config`.
     ///
     /// # Errors
-    /// Settings that cannot work.
+    /// Settings that cannot work, a graph without entities.
     pub fn new(graph: Graph, config: KgeConfig) -> Result<Self, TaskError> {
         config.check()?;
         let wanted = if config.valid_max == 0 { graph.valid.len() } else { config.valid_max };
         let stride = graph.valid.len().div_ceil(wanted.max(1)).max(1);
         let valid = graph.valid.iter().step_by(stride).copied().collect();
         let filter = Filter::new(&graph);
-        Ok(Self { graph, config, filter, valid })
+        let negatives = Distribution::uniform(0..graph.entities.len() as u64)?;
+        Ok(Self { graph, config, filter, valid, negatives })
     }
 
     /// The graph.
@@ -65,10 +66,6 @@ impl Kge {
     #[must_use]
     pub fn config(&self) -> &KgeConfig {
         &self.config
-    }
-
-    fn entities(&self) -> u32 {
-        u32::try_from(self.graph.entities.len()).expect("entities are u32")
     }
 
     /// The keys of the relation rows that a triple's tail query and its head query read.
@@ -104,7 +101,7 @@ impl Task for Kge {
     }
 
     fn free_settings(&self) -> &'static [&'static str] {
-        &["batch", "valid_max"]
+        &["batch", "sampling", "valid_max"]
     }
 
     fn digest(&self, digest: &mut Digest) {
@@ -148,22 +145,34 @@ impl Task for Kge {
         let triples = part.examples.iter().map(|&number| self.graph.train[number as usize]);
         batch.triples.extend(triples);
         batch.dropout_seed = part.random(DROPOUT).random();
-        let (mut random, entities) = (part.random(POOL), self.entities());
         batch.pool.clear();
         if self.config.one_vs_all {
-            batch.pool.extend(0..entities);
-        } else {
-            batch.pool.resize(self.config.negatives, 0);
-            batch.pool.fill_with(|| random.random_range(0..entities));
+            batch.pool.extend(self.negatives.keys());
         }
     }
 
     fn keys(&self, batch: &Batch, keys: &mut [Vec<u64>]) {
-        keys[ENTITY].extend(batch.pool.iter().copied().map(u64::from));
+        keys[ENTITY].extend(&batch.pool);
         for triple in &batch.triples {
             keys[ENTITY].extend([triple.head, triple.tail].map(u64::from));
             keys[RELATION].extend(self.relation_keys(triple).into_iter().flatten());
         }
+    }
+
+    fn samples(&self) -> Vec<(usize, Sampling)> {
+        vec![(ENTITY, Sampling::new(self.negatives.clone()).scheme(self.config.sampling))]
+    }
+
+    fn sample_len(&self, _: &Batch, _: usize) -> usize {
+        if self.config.one_vs_all { 0 } else { self.config.negatives }
+    }
+
+    fn check_job(&self, nodes: usize, _: usize) -> Result<(), TaskError> {
+        if self.config.one_vs_all && nodes > 1 {
+            let reason = "needs a single node, as every step would touch every row: take --negatives, or --nodes 1 with more --workers";
+            return Err(TaskError::setting("one_vs_all", &true, reason));
+        }
+        Ok(())
     }
 
     fn step(
@@ -173,6 +182,10 @@ impl Task for Kge {
         moment: Moment,
         parameters: &mut Parameters<'_>,
     ) -> Result<Loss, TaskError> {
+        if !self.config.one_vs_all {
+            batch.pool.resize(self.config.negatives, 0);
+            parameters.sample(0, &mut batch.pool)?;
+        }
         step.plan(&batch.triples, &batch.pool, batch.dropout_seed);
         let (keys, rows) = step.entities.pull_into();
         parameters.pull(ENTITY, keys, rows)?;

@@ -268,6 +268,15 @@ impl Task for Mf {
         keys[COLUMN].extend(&batch.columns);
     }
 
+    fn check_job(&self, _: usize, workers: usize) -> Result<(), TaskError> {
+        let parts = self.config.parts as usize;
+        if self.config.schedule != Schedule::Random && workers > parts {
+            let reason = "is fewer than the job has workers, of which some would never get ratings: set --parts to their number or more";
+            return Err(TaskError::setting("parts", &parts, reason));
+        }
+        Ok(())
+    }
+
     fn step(
         &self,
         state: &mut State,
@@ -288,6 +297,13 @@ impl Task for Mf {
 
     fn has(&self, split: Split) -> bool {
         !self.cells(split).is_empty()
+    }
+
+    fn evaluated(&self, split: Split, share: Share, keys: &mut [Vec<u64>]) {
+        let cells = self.cells(split);
+        let mine = &cells[share.range(cells.len())];
+        keys[ROW].extend(mine.iter().map(|cell| u64::from(cell.row)));
+        keys[COLUMN].extend(mine.iter().map(|cell| u64::from(cell.column)));
     }
 
     /// Root mean squared and mean absolute error of predictions, cut to the range of the training

@@ -167,6 +167,19 @@ impl Task for Mlr {
         !self.examples_of(split).is_empty()
     }
 
+    fn evaluated(&self, split: Split, share: Share, keys: &mut [Vec<u64>]) {
+        let examples = self.examples_of(split);
+        match &examples.features {
+            Features::Sparse(rows) => {
+                for number in share.range(examples.len()) {
+                    keys[WEIGHT].extend(rows.row(number).0.iter().copied().map(u64::from));
+                }
+                keys[WEIGHT].push(self.data.features as u64);
+            }
+            Features::Dense(..) => keys[WEIGHT].extend(0..=self.data.features as u64),
+        }
+    }
+
     /// Accuracy (of equal scores the first class counts) and mean log loss.
     fn evaluate(
         &self,

@@ -19,9 +19,12 @@ impl<T: Task> Trainer<'_, '_, T> {
         // From here on all see the same rows, until all have met again at the end.
         self.worker.barrier()?;
         self.worker.set_evaluating(true);
+        self.announce_evaluation(split)?;
         let mut parameters = Parameters::new(&mut self.worker, &self.run.tables);
         let quality = self.run.task.evaluate(&mut parameters, split, self.share)?;
         self.worker.set_evaluating(false);
+        // What was announced is over.
+        self.worker.advance_clock()?;
         self.worker.barrier()?;
         Ok(quality)
     }

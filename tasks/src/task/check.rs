@@ -5,6 +5,7 @@ use std::fmt;
 use rustc_hash::FxHashSet;
 use sterna::Node;
 
+use super::samples::Sources;
 use super::{Dealt, Epoch, Moment, Parameters, Part, Share, Task, TaskError, Touched, order};
 
 /// A batch whose step used other keys than it had named.
@@ -51,6 +52,7 @@ pub fn keys_named_are_keys_used<T: Task>(
     let mut worker = node.worker(0)?;
     let share = Share { index: 0, count: 1 };
     task.start(&mut Parameters::new(&mut worker, &tables), share)?;
+    let mut sources = Sources::new(task, &mut worker, &tables)?;
     let mut state = task.state(share);
     let mut drawn = Vec::new();
     let mut list = Vec::new();
@@ -67,22 +69,30 @@ pub fn keys_named_are_keys_used<T: Task>(
                 }
             };
             let mut batch = T::Batch::default();
-            task.draw(&mut state, &Part { examples: &list[mine], epoch, first }, &mut batch);
+            let part = Part { examples: &list[mine], epoch, first };
+            task.draw(&mut state, &part, &mut batch);
+            let prepared = sources.prepare(task, (&batch, &part), &mut worker, 0..1)?;
             let mut keys = vec![Vec::new(); tables.len()];
             task.keys(&batch, &mut keys);
-            drawn.push((batch, keys));
+            drawn.push((batch, prepared, keys));
             if drawn.len() == batches {
                 break 'all;
             }
             first = end;
         }
     }
-    for (index, (mut batch, keys)) in drawn.into_iter().enumerate() {
+    let sampled = task.samples();
+    for (index, (mut batch, mut prepared, mut keys)) in drawn.into_iter().enumerate() {
         let mut touched = Touched::default();
-        let mut parameters = Parameters::recorded(&mut worker, &tables, &mut touched);
+        let parameters = Parameters::recorded(&mut worker, &tables, &mut touched);
+        let mut parameters = parameters.choosing(sources.choices(&mut prepared));
         let moment = Moment { epoch: 0, progress: 0.0 };
         task.step(&mut state, &mut batch, moment, &mut parameters)?;
-        for (table, (named, used)) in keys.into_iter().zip(touched.0).enumerate() {
+        // What a sample gave is as good as named.
+        for ((table, _), chosen) in sampled.iter().zip(touched.sampled) {
+            keys[*table].extend(chosen);
+        }
+        for (table, (named, used)) in keys.into_iter().zip(touched.used).enumerate() {
             let named: FxHashSet<u64> = named.into_iter().collect();
             if named != used {
                 let surprising = used.difference(&named).copied().collect();

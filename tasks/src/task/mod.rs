@@ -26,6 +26,9 @@
 //! number. A task whose schedule depends on the worker hands out its own lists
 //! ([`Dealt::Own`]), and may cut the epoch into *phases* between which all workers meet.
 //!
+//! Keys that are to be drawn from a distribution, such as negatives, a task leaves to the manager
+//! ([`Task::samples`]): it knows which rows are near.
+//!
 //! What is drawn in [`Task::draw`] comes from [`Part::random`], which depends on seed, epoch, place
 //! and worker alone: drawing ahead, stopping and resuming change nothing.
 //!
@@ -155,12 +158,14 @@ mod part;
 mod progress;
 mod quality;
 mod safetensors;
+mod samples;
 mod save;
 mod tell;
 mod train;
 
 use serde_json::Value;
 use sterna::TableSpec;
+use sterna::sampling::Sampling;
 
 pub(crate) use order::{shuffled, stream};
 
@@ -173,6 +178,7 @@ pub use parameters::{Parameters, Touched};
 pub use part::{Dealt, Epoch, Loss, Moment, Part, Share};
 pub use progress::{EpochEnd, Position, Progress, Silent};
 pub use quality::{Goal, Quality, Split};
+pub use samples::scheme_name;
 pub use train::train;
 
 /// What a task is called, for people and for the report.
@@ -298,6 +304,18 @@ pub trait Task: Sync {
     /// key is fine. Not called where nobody wants to know: on a single node.
     fn keys(&self, batch: &Self::Batch, keys: &mut [Vec<u64>]);
 
+    /// What batches draw at random and leave to the manager to choose, such as negatives: each the number of its table, and how it is sampled.
+    fn samples(&self) -> Vec<(usize, Sampling)> {
+        Vec::new()
+    }
+
+    /// Keys of the sample with this number that the step of `batch` will ask for by [`Parameters::sample`]. They are not among
+    /// [`Task::keys`].
+    fn sample_len(&self, batch: &Self::Batch, sample: usize) -> usize {
+        let _ = (batch, sample);
+        0
+    }
+
     /// Trains on a batch: pulls rows, computes, pushes gradients. Returns the loss of the rows as
     /// they were pulled.
     ///
@@ -313,6 +331,21 @@ pub trait Task: Sync {
 
     /// Whether there are examples of this split.
     fn has(&self, split: Split) -> bool;
+
+    /// Appends to `keys[t]` the keys of table `t` that this worker will read in the evaluation of `split`, where that is worth
+    /// saying: rows that it reads more than once. One that it reads once it had better read where it is, many in a call. Announced before the evaluation begins.
+    fn evaluated(&self, split: Split, share: Share, keys: &mut [Vec<u64>]) {
+        let _ = (split, share, keys);
+    }
+
+    /// Refuses jobs that this training cannot use, with what to do instead.
+    ///
+    /// # Errors
+    /// [`TaskError::Setting`].
+    fn check_job(&self, nodes: usize, workers: usize) -> Result<(), TaskError> {
+        let _ = (nodes, workers);
+        Ok(())
+    }
 
     /// The model's quality. All workers call it together, with nobody training; each looks at its
     /// share, and all return the figures of the whole (by [`Parameters::all_reduce_sum`]).

@@ -40,9 +40,13 @@ pub(super) fn round(
 
 /// The random numbers for a purpose at a place; streams of different ones are independent.
 pub(crate) fn stream(seed: u64, purpose: u64, place: [u64; 3]) -> Xoshiro256PlusPlus {
+    Xoshiro256PlusPlus::seed_from_u64(stream_seed(seed, purpose, place))
+}
+
+/// The seed of such a stream.
+pub(super) fn stream_seed(seed: u64, purpose: u64, place: [u64; 3]) -> u64 {
     let words = [purpose].into_iter().chain(place);
-    let mixed = words.fold(seed, |state, word| mix(state ^ mix(word)));
-    Xoshiro256PlusPlus::seed_from_u64(mixed)
+    words.fold(seed, |state, word| mix(state ^ mix(word)))
 }
 
 /// The finaliser of `SplitMix64` (Steele et al. 2014), after its increment.

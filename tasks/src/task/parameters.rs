@@ -3,9 +3,16 @@
 use rustc_hash::FxHashSet;
 use sterna::{Result, Table, Worker};
 
-/// The keys that a worker used, by table: for tests that compare them with those it had named.
+use super::samples::Choices;
+
+/// The keys that a worker used: for tests that compare them with those it had named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched(pub Vec<FxHashSet<u64>>);
+pub struct Touched {
+    /// By table.
+    pub used: Vec<FxHashSet<u64>>,
+    /// By number of the sample that they came from.
+    pub sampled: Vec<FxHashSet<u64>>,
+}
 
 /// A worker and the tables of its task, which are named by their number in
 /// [`Task::tables`](super::Task::tables).
@@ -16,20 +23,27 @@ pub struct Parameters<'a> {
     worker: &'a mut Worker,
     tables: &'a [Table],
     touched: Option<&'a mut Touched>,
+    choices: Option<Choices<'a>>,
 }
 
 impl<'a> Parameters<'a> {
     /// Of this worker.
     #[must_use]
     pub fn new(worker: &'a mut Worker, tables: &'a [Table]) -> Self {
-        Self { worker, tables, touched: None }
+        Self { worker, tables, touched: None, choices: None }
     }
 
     /// The same, which writes down what keys are used.
     #[must_use]
     pub fn recorded(worker: &'a mut Worker, tables: &'a [Table], touched: &'a mut Touched) -> Self {
-        touched.0.resize_with(tables.len(), FxHashSet::default);
-        Self { worker, tables, touched: Some(touched) }
+        touched.used.resize_with(tables.len(), FxHashSet::default);
+        Self { worker, tables, touched: Some(touched), choices: None }
+    }
+
+    /// The same with the samples of a step.
+    pub(super) fn choosing(mut self, choices: Choices<'a>) -> Self {
+        self.choices = Some(choices);
+        self
     }
 
     /// The worker itself.
@@ -106,6 +120,25 @@ impl<'a> Parameters<'a> {
         self.worker.set_rows(&self.tables[table], keys, rows)
     }
 
+    /// The next keys of the batch's sample with this number in [`Task::samples`](super::Task::samples); their rows are to be pulled
+    /// with the others.
+    ///
+    /// # Errors
+    /// As [`Worker::choose_sample`].
+    ///
+    /// # Panics
+    /// Outside of a step, and if the task has no such sample.
+    pub fn sample(&mut self, number: usize, keys: &mut [u64]) -> Result<()> {
+        let choices = self.choices.as_mut().expect("samples belong to steps");
+        choices.choose(self.worker, number, keys)?;
+        if let Some(touched) = &mut self.touched {
+            let count = touched.sampled.len().max(number + 1);
+            touched.sampled.resize_with(count, FxHashSet::default);
+            touched.sampled[number].extend(&*keys);
+        }
+        Ok(())
+    }
+
     /// As [`Worker::set_learning_rate`].
     pub fn set_learning_rate(&mut self, table: usize, rate: f32) {
         self.worker.set_learning_rate(&self.tables[table], rate);
@@ -121,7 +154,7 @@ impl<'a> Parameters<'a> {
 
     fn touch(&mut self, table: usize, keys: &[u64]) {
         if let Some(touched) = &mut self.touched {
-            touched.0[table].extend(keys);
+            touched.used[table].extend(keys);
         }
     }
 }

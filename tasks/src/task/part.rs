@@ -2,7 +2,7 @@
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::order::{self, stream};
+use super::order::{self, stream, stream_seed};
 
 /// One worker's part of what all workers do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +80,20 @@ pub struct Part<'a> {
 
 impl Part<'_> {
     /// The worker's own random numbers for this batch; `purpose` tells streams of one task apart
-    /// (0 and 1 are taken).
+    /// (0 and 1 are taken, and 2 where the task has samples).
     #[must_use]
     pub fn random(&self, purpose: u64) -> Xoshiro256PlusPlus {
+        stream(self.epoch.seed, purpose, self.place())
+    }
+
+    /// The seed of such numbers.
+    pub(super) fn seed(&self, purpose: u64) -> u64 {
+        stream_seed(self.epoch.seed, purpose, self.place())
+    }
+
+    fn place(&self) -> [u64; 3] {
         let epoch = u64::from(self.epoch.number) | u64::from(self.epoch.phase) << 32;
-        let place = [epoch, self.first as u64, self.epoch.share.index as u64];
-        stream(self.epoch.seed, purpose, place)
+        [epoch, self.first as u64, self.epoch.share.index as u64]
     }
 }
 

@@ -5,6 +5,7 @@
 //! between meetings. What they decide together (to stop, to stop early) follows from numbers that
 //! all of them have, so none has to lead.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use sterna::{Node, Table, Worker};
@@ -12,6 +13,7 @@ use sterna::{Node, Table, Worker};
 use super::best::Best;
 use super::checkpoint::{self, Checkpoints, Found, History, Place};
 use super::progress::{EpochEnd, Progress};
+use super::samples::{Prepared, Sources};
 use super::tell::{self, Outcome};
 use super::{
     Dealt, Description, Epoch, Loss, Moment, Parameters, Part, Quality, RunConfig, Share, Split,
@@ -38,6 +40,7 @@ pub(super) struct Trainer<'a, 'p, T: Task> {
     pub(super) share: Share,
     pub(super) progress: Option<&'p mut dyn Progress>,
     state: T::State,
+    sources: Sources,
     order: Vec<u32>,
     /// Batches that are drawn, the next one first.
     drawn: std::collections::VecDeque<Drawn<T::Batch>>,
@@ -58,7 +61,7 @@ pub(super) struct Trainer<'a, 'p, T: Task> {
 /// A batch that was drawn: what it is, and where the epoch stands once it is done.
 struct Drawn<B> {
     /// None if this worker has no part in the round.
-    batch: Option<B>,
+    batch: Option<(B, Prepared)>,
     first: usize,
     end: usize,
 }
@@ -139,6 +142,7 @@ impl<'a, T: Task> Run<'a, T> {
     fn prepare(node: &Node, task: &'a T) -> Result<Self, TaskError> {
         let config = task.run();
         config.check()?;
+        task.check_job(node.size(), node.size() * node.workers())?;
         let identity = checkpoint::identity(task);
         let checkpoints =
             config.checkpoint.as_ref().map(|folder| Checkpoints::new(folder, identity.clone()));
@@ -167,6 +171,7 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
             share,
             progress,
             state: run.task.state(share),
+            sources: Sources::default(),
             order: Vec::new(),
             drawn: std::collections::VecDeque::new(),
             used: Vec::new(),
@@ -192,6 +197,7 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         };
         self.agree(first)?;
         self.worker.barrier()?;
+        self.sources = Sources::new(self.run.task, &mut self.worker, &self.run.tables)?;
         let config = self.run.config;
         while self.place.epochs < config.epochs {
             if self.epoch()? {
@@ -303,8 +309,8 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         while self.place.examples < until.unwrap_or(count) && !stopped {
             self.draw_up_to(ahead, dealt, batch)?;
             let next = self.drawn.pop_front().expect("one is drawn");
-            if let Some(mut batch) = next.batch {
-                loss.merge(self.one_step(&mut batch)?);
+            if let Some((mut batch, mut prepared)) = next.batch {
+                loss.merge(self.one_step(&mut batch, &mut prepared)?);
                 self.used.push(batch);
             }
             self.place.examples = next.end;
@@ -347,40 +353,71 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
                     (end, first..end)
                 }
             };
-            let batch = (!mine.is_empty()).then(|| {
+            let batch = if mine.is_empty() {
+                None
+            } else {
                 let mut batch = self.used.pop().unwrap_or_default();
                 let part = Part { examples: &self.order[mine], epoch, first };
                 self.run.task.draw(&mut self.state, &part, &mut batch);
-                batch
-            });
-            if let Some(batch) = &batch {
-                self.announce(ahead, batch)?;
-            }
+                let clocks = self.clocks_of_next(ahead);
+                let drawn = (&batch, &part);
+                let (task, worker) = (self.run.task, &mut self.worker);
+                let prepared = self.sources.prepare(task, drawn, worker, clocks.clone())?;
+                self.announce(clocks, &batch)?;
+                Some((batch, prepared))
+            };
             self.drawn.push_back(Drawn { batch, first, end });
         }
         Ok(())
     }
 
-    /// Says which keys the batch will use that is drawn behind all others.
-    fn announce(&mut self, ahead: usize, batch: &T::Batch) -> Result<(), TaskError> {
-        if ahead == 0 || self.run.nodes == 1 {
-            return Ok(());
-        }
+    /// The clocks of the step of a batch that is drawn behind all others; none if nothing is announced.
+    fn clocks_of_next(&self, ahead: usize) -> Range<u64> {
         let steps = self.drawn.iter().filter(|drawn| drawn.batch.is_some()).count() as u64;
         let start = self.worker.clock().0 + steps;
+        start..start + u64::from(ahead > 0)
+    }
+
+    /// Says which keys a batch will use.
+    fn announce(&mut self, clocks: Range<u64>, batch: &T::Batch) -> Result<(), TaskError> {
+        if clocks.is_empty() || self.run.nodes == 1 {
+            return Ok(());
+        }
         self.keys.resize_with(self.run.tables.len(), Vec::new);
         self.keys.iter_mut().for_each(Vec::clear);
         self.run.task.keys(batch, &mut self.keys);
         for (table, keys) in self.run.tables.iter().zip(&self.keys) {
-            self.worker.intent(table, keys, start..start + 1)?;
+            self.worker.intent(table, keys, clocks.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Says which keys the evaluation will read that comes now.
+    pub(super) fn announce_evaluation(&mut self, split: Split) -> Result<(), TaskError> {
+        if self.run.config.ahead == 0 || self.run.nodes == 1 {
+            return Ok(());
+        }
+        self.keys.resize_with(self.run.tables.len(), Vec::new);
+        self.keys.iter_mut().for_each(Vec::clear);
+        self.run.task.evaluated(split, self.share, &mut self.keys);
+        let now = self.worker.clock().0;
+        for (table, keys) in self.run.tables.iter().zip(&mut self.keys) {
+            keys.sort_unstable();
+            keys.dedup();
+            self.worker.intent(table, keys, now..now + 1)?;
         }
         Ok(())
     }
 
     /// Trains on one batch.
-    fn one_step(&mut self, batch: &mut T::Batch) -> Result<Loss, TaskError> {
+    fn one_step(
+        &mut self,
+        batch: &mut T::Batch,
+        prepared: &mut Prepared,
+    ) -> Result<Loss, TaskError> {
         let moment = self.moment();
-        let mut parameters = Parameters::new(&mut self.worker, &self.run.tables);
+        let parameters = Parameters::new(&mut self.worker, &self.run.tables);
+        let mut parameters = parameters.choosing(self.sources.choices(prepared));
         let loss = self.run.task.step(&mut self.state, batch, moment, &mut parameters)?;
         self.worker.advance_clock()?;
         Ok(loss)
@@ -402,7 +439,8 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
     /// Meets all workers of the job, to sum up losses and to learn whether any saw a request to
     /// stop. A worker comes here at the phase's end or at the request, whichever it sees first.
     fn meet(&mut self, loss: Loss, stopped: bool) -> Result<Meeting, TaskError> {
-        self.used.extend(self.drawn.drain(..).filter_map(|drawn| drawn.batch));
+        let batches = self.drawn.drain(..).filter_map(|drawn| drawn.batch);
+        self.used.extend(batches.map(|(batch, _)| batch));
         let mut sums = vec![0.0; 3 + self.share.count];
         sums[..3].copy_from_slice(&[loss.sum, loss.count, f64::from(u8::from(stopped))]);
         #[expect(clippy::cast_precision_loss, reason = "examples are far fewer than 2^52")]

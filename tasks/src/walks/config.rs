@@ -1,6 +1,7 @@
 //! Settings of node embeddings.
 
 use serde::{Deserialize, Serialize};
+use sterna::sampling::Scheme;
 
 use crate::task::{RunConfig, TaskError};
 use crate::words::{Architecture, Rate, Shape, VectorFormat};
@@ -27,6 +28,9 @@ pub struct WalksConfig {
     pub window: usize,
     /// Negatives of a centre, shared by the nodes of its window.
     pub negatives: usize,
+    /// How negatives are sampled.
+    #[serde(with = "crate::task::scheme_name")]
+    pub sampling: Scheme,
     /// Exponent of a node's visits in the distribution of negatives.
     pub power: f64,
     /// The learning rate at the start; it falls linearly.
@@ -51,8 +55,9 @@ impl Default for WalksConfig {
             dim: 128,
             window: 10,
             negatives: 5,
+            sampling: Scheme::Local,
             power: 0.75,
-            learning_rate: 0.025,
+            learning_rate: Architecture::SkipGram.learning_rate(),
             learning_rate_min: 1e-4,
             batch: 1000,
             vectors: VectorFormat::Binary,
@@ -61,6 +66,12 @@ impl Default for WalksConfig {
 }
 
 impl WalksConfig {
+    /// The recipe for an architecture.
+    #[must_use]
+    pub fn for_architecture(architecture: Architecture) -> Self {
+        Self { architecture, learning_rate: architecture.learning_rate(), ..Self::default() }
+    }
+
     /// `deepwalk`, or `node2vec` if walks remember where they came from.
     #[must_use]
     #[expect(clippy::float_cmp, reason = "exactly 1 is the setting that means no factor")]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sterna::TableSpec;
+use sterna::sampling::Sampling;
 
 use super::{Evaluation, Graph, Walker, WalksConfig, visits};
 use crate::task::{
@@ -12,8 +13,8 @@ use crate::words::step::{Plan, Planner, Step};
 use crate::words::{INPUT, Subsample, Trainer, export_vectors};
 
 /// The streams of a batch's walks and of its draws.
-const WALKS: u64 = 2;
-const DRAWS: u64 = 3;
+const WALKS: u64 = 3;
+const DRAWS: u64 = 4;
 
 /// Training on a graph.
 #[derive(Debug)]
@@ -49,7 +50,8 @@ impl Walks {
         let counts = visits(&graph, config.length).into_iter();
         // Walks visit hubs often, and none of these visits is dropped.
         let subsample = Subsample::new(&[], 0.0);
-        let trainer = Trainer::new(config.shape(), config.rate(), counts, config.power, subsample);
+        let negatives = (config.power, config.sampling);
+        let trainer = Trainer::new(config.shape(), config.rate(), counts, negatives, subsample)?;
         Ok(Self { graph, config, trainer, evaluation: None })
     }
 
@@ -89,7 +91,7 @@ impl Task for Walks {
     }
 
     fn free_settings(&self) -> &'static [&'static str] {
-        &["batch", "vectors"]
+        &["batch", "sampling", "vectors"]
     }
 
     fn digest(&self, digest: &mut Digest) {
@@ -134,11 +136,19 @@ impl Task for Walks {
         }
         let starts = [0].iter().chain(&state.ends);
         let walks = starts.zip(&state.ends).map(|(&start, &end)| &state.walks[start..end]);
-        state.planner.plan(walks, self.trainer.samplers(), &mut part.random(DRAWS), plan);
+        state.planner.plan(walks, self.trainer.subsample(), &mut part.random(DRAWS), plan);
     }
 
     fn keys(&self, plan: &Plan, keys: &mut [Vec<u64>]) {
         self.trainer.keys(plan, keys);
+    }
+
+    fn samples(&self) -> Vec<(usize, Sampling)> {
+        self.trainer.samples()
+    }
+
+    fn sample_len(&self, plan: &Plan, _: usize) -> usize {
+        self.trainer.sample_len(plan)
     }
 
     fn step(
@@ -148,7 +158,8 @@ impl Task for Walks {
         moment: Moment,
         parameters: &mut Parameters<'_>,
     ) -> Result<Loss, TaskError> {
-        self.trainer.step(&mut state.step, plan, moment, parameters)
+        let State { planner, step, .. } = state;
+        self.trainer.step((planner, step), plan, moment, parameters)
     }
 
     /// There is one evaluation. In the course of a training it is for people to look at; stopping

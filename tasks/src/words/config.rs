@@ -1,6 +1,7 @@
 //! Settings of word vectors.
 
 use serde::{Deserialize, Serialize};
+use sterna::sampling::Scheme;
 
 use super::corpus::CHUNK_WORDS_MAX;
 use super::trainer::Rate;
@@ -23,6 +24,16 @@ impl Architecture {
         match self {
             Self::SkipGram => "skipgram",
             Self::Cbow => "cbow",
+        }
+    }
+
+    /// The learning rate at the start. By CBOW a word gets its share of the mean's gradient, and not all of it as in the
+    /// original program, so the rate is larger by about the words of a window (İrsoy et al. 2021).
+    #[must_use]
+    pub const fn learning_rate(self) -> f32 {
+        match self {
+            Self::SkipGram => 0.025,
+            Self::Cbow => 0.15,
         }
     }
 }
@@ -66,6 +77,9 @@ pub struct WordsConfig {
     pub window: usize,
     /// Negatives of a centre, shared by the words of its window.
     pub negatives: usize,
+    /// How negatives are sampled.
+    #[serde(with = "crate::task::scheme_name")]
+    pub sampling: Scheme,
     /// Exponent of a word's count in the distribution of negatives.
     pub power: f64,
     /// Words more frequent than this share of the text are dropped at times; 0 drops none.
@@ -88,19 +102,16 @@ impl Default for WordsConfig {
             dim: 100,
             window: 5,
             negatives: 5,
+            sampling: Scheme::Local,
             power: 0.75,
             sample: 1e-4,
-            learning_rate: 0.025,
+            learning_rate: Architecture::SkipGram.learning_rate(),
             learning_rate_min: 1e-4,
             batch: 1000,
             vectors: VectorFormat::Binary,
         }
     }
 }
-
-/// The learning rate of CBOW. A word gets its share of the mean's gradient, and not all of it as in the original
-/// program, so the rate is larger by about the words of a window (İrsoy et al. 2021).
-const CBOW_RATE: f32 = 0.15;
 
 /// Wider windows reach over whole sentences.
 const WINDOW_MAX: usize = 1000;
@@ -109,11 +120,7 @@ impl WordsConfig {
     /// The recipe for an architecture.
     #[must_use]
     pub fn for_architecture(architecture: Architecture) -> Self {
-        let plain = Self { architecture, ..Self::default() };
-        match architecture {
-            Architecture::SkipGram => plain,
-            Architecture::Cbow => Self { learning_rate: CBOW_RATE, ..plain },
-        }
+        Self { architecture, learning_rate: architecture.learning_rate(), ..Self::default() }
     }
 
     /// What a step is like.

@@ -23,6 +23,6 @@ pub use corpus::{Corpus, ReadOptions};
 pub use evaluate::Evaluation;
 pub(crate) use export::vectors as export_vectors;
 pub use export::write_vectors;
-pub use sample::{Alias, Subsample};
+pub use sample::Subsample;
 pub use task::Words;
 pub use trainer::{INPUT, OUTPUT, Rate, Trainer};

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sterna::TableSpec;
+use sterna::sampling::Sampling;
 
 use super::step::{Plan, Planner, Step};
 use super::trainer::{INPUT, Trainer};
@@ -12,7 +13,7 @@ use crate::task::{
 };
 
 /// The stream of a batch's draws.
-const DRAWS: u64 = 2;
+const DRAWS: u64 = 3;
 
 /// Training on a text.
 #[derive(Debug)]
@@ -40,7 +41,8 @@ impl Words {
         #[expect(clippy::cast_precision_loss, reason = "counts are below 2^52")]
         let counts = corpus.counts.iter().map(|&count| count as f64);
         let subsample = Subsample::new(&corpus.counts, config.sample);
-        let trainer = Trainer::new(config.shape(), config.rate(), counts, config.power, subsample);
+        let negatives = (config.power, config.sampling);
+        let trainer = Trainer::new(config.shape(), config.rate(), counts, negatives, subsample)?;
         Ok(Self { corpus, config, trainer, evaluation: None })
     }
 
@@ -81,7 +83,7 @@ impl Task for Words {
     }
 
     fn free_settings(&self) -> &'static [&'static str] {
-        &["batch", "vectors"]
+        &["batch", "sampling", "vectors"]
     }
 
     fn digest(&self, digest: &mut Digest) {
@@ -111,11 +113,19 @@ impl Task for Words {
 
     fn draw(&self, state: &mut State, part: &Part<'_>, plan: &mut Plan) {
         let chunks = part.examples.iter().flat_map(|&chunk| self.corpus.chunk(chunk as usize));
-        state.planner.plan(chunks, self.trainer.samplers(), &mut part.random(DRAWS), plan);
+        state.planner.plan(chunks, self.trainer.subsample(), &mut part.random(DRAWS), plan);
     }
 
     fn keys(&self, plan: &Plan, keys: &mut [Vec<u64>]) {
         self.trainer.keys(plan, keys);
+    }
+
+    fn samples(&self) -> Vec<(usize, Sampling)> {
+        self.trainer.samples()
+    }
+
+    fn sample_len(&self, plan: &Plan, _: usize) -> usize {
+        self.trainer.sample_len(plan)
     }
 
     fn step(
@@ -125,7 +135,8 @@ impl Task for Words {
         moment: Moment,
         parameters: &mut Parameters<'_>,
     ) -> Result<Loss, TaskError> {
-        self.trainer.step(&mut state.step, plan, moment, parameters)
+        let State { planner, step, .. } = state;
+        self.trainer.step((planner, step), plan, moment, parameters)
     }
 
     /// There is one evaluation. In the course of a training it is for people to look at; stopping
@@ -133,6 +144,12 @@ impl Task for Words {
     fn has(&self, split: Split) -> bool {
         let wanted = split == Split::Test || self.config.run.valid_every > 0;
         self.evaluation.is_some() && wanted
+    }
+
+    fn evaluated(&self, _: Split, _: Share, keys: &mut [Vec<u64>]) {
+        if let Some(evaluation) = &self.evaluation {
+            keys[INPUT].extend(evaluation.words());
+        }
     }
 
     fn evaluate(

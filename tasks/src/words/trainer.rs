@@ -1,9 +1,10 @@
 //! What training vectors on sentences needs, wherever the sentences come from.
 
+use sterna::sampling::{Distribution, Sampling, Scheme};
 use sterna::{Init, TableSpec};
 
-use super::step::{Plan, Samplers, Step};
-use super::{Alias, Shape, Subsample};
+use super::step::{Plan, Planner, Step};
+use super::{Shape, Subsample};
 use crate::task::{Loss, Moment, Parameters, TaskError};
 
 /// The table of input vectors, which are the result.
@@ -52,23 +53,27 @@ pub struct Trainer {
     shape: Shape,
     rate: Rate,
     words: usize,
-    samplers: Samplers,
+    subsample: Subsample,
+    negatives: Sampling,
 }
 
 impl Trainer {
     /// For words (or nodes) that occur in proportion to `counts`: negatives are drawn by their
-    /// `power`, and frequent words dropped as `subsample` says.
-    #[must_use]
+    /// `power` in this way, and frequent words dropped as `subsample` says.
+    ///
+    /// # Errors
+    /// If nothing occurs.
     pub fn new(
         shape: Shape,
         rate: Rate,
         counts: impl Iterator<Item = f64>,
-        power: f64,
+        (power, scheme): (f64, Scheme),
         subsample: Subsample,
-    ) -> Self {
+    ) -> Result<Self, TaskError> {
         let weights: Vec<f64> = counts.map(|count| count.powf(power)).collect();
-        let samplers = Samplers { subsample, negatives: Alias::new(&weights) };
-        Self { shape, rate, words: weights.len(), samplers }
+        let words = weights.len();
+        let negatives = Sampling::new(Distribution::weighted(0, weights)?).scheme(scheme);
+        Ok(Self { shape, rate, words, subsample, negatives })
     }
 
     /// The tables: input vectors start uniform in `+-0.5 / dim`, output vectors at zero.
@@ -81,10 +86,22 @@ impl Trainer {
         vec![TableSpec::new("input", keys, dim).init(init), TableSpec::new("output", keys, dim)]
     }
 
-    /// What words are drawn by.
+    /// Which words of a text are dropped.
     #[must_use]
-    pub fn samplers(&self) -> &Samplers {
-        &self.samplers
+    pub fn subsample(&self) -> &Subsample {
+        &self.subsample
+    }
+
+    /// How negatives are drawn, and of which table.
+    #[must_use]
+    pub fn samples(&self) -> Vec<(usize, Sampling)> {
+        vec![(OUTPUT, self.negatives.clone())]
+    }
+
+    /// Negatives of a planned batch.
+    #[must_use]
+    pub fn sample_len(&self, plan: &Plan) -> usize {
+        plan.words() * self.shape.negatives
     }
 
     /// How many words there are.
@@ -96,8 +113,8 @@ impl Trainer {
     /// Bytes of what the workers share.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        // A column of the negatives and a share of the subsample.
-        12 * self.words as u64
+        // A cell and a weight of the negatives, a share of the subsample.
+        20 * self.words as u64
     }
 
     /// What a step is like.
@@ -106,10 +123,10 @@ impl Trainer {
         self.shape
     }
 
-    /// Names the keys of a planned batch.
+    /// Names the keys of a planned batch but for its negatives: each word is a centre.
     pub fn keys(&self, plan: &Plan, keys: &mut [Vec<u64>]) {
         keys[INPUT].extend(plan.inputs());
-        keys[OUTPUT].extend(plan.outputs());
+        keys[OUTPUT].extend(plan.inputs());
     }
 
     /// Trains on a planned batch.
@@ -118,14 +135,16 @@ impl Trainer {
     /// Those of the parameter manager.
     pub fn step(
         &self,
-        step: &mut Step,
-        plan: &Plan,
+        (planner, step): (&mut Planner, &mut Step),
+        plan: &mut Plan,
         moment: Moment,
         parameters: &mut Parameters<'_>,
     ) -> Result<Loss, TaskError> {
         if plan.inputs().is_empty() {
             return Ok(Loss::default());
         }
+        parameters.sample(0, plan.negatives_into(self.shape))?;
+        planner.complete(plan);
         let (inputs, outputs) = (plan.inputs(), plan.outputs());
         parameters.pull(INPUT, inputs, step.inputs.pull_into(inputs.len()))?;
         parameters.pull(OUTPUT, outputs, step.outputs.pull_into(outputs.len()))?;

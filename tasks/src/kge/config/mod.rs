@@ -4,6 +4,7 @@ mod kinds;
 mod recipes;
 
 use serde::{Deserialize, Serialize};
+use sterna::sampling::Scheme;
 
 use super::loss::LossKind;
 use crate::task::{RunConfig, TaskError};
@@ -25,6 +26,9 @@ pub struct KgeConfig {
     pub batch: usize,
     /// Entities drawn per step, shared by all queries of the batch.
     pub negatives: usize,
+    /// How they are sampled.
+    #[serde(with = "crate::task::scheme_name")]
+    pub sampling: Scheme,
     /// The loss of a query's scores.
     pub loss: LossKind,
     /// What logistic losses add to scores; distances are compared with it.

@@ -1,5 +1,7 @@
 //! The recipes that were found to work, by data set and model.
 
+use sterna::sampling::Scheme;
+
 use super::{KgeConfig, ModelKind, OptimizerKind, Regularizer};
 use crate::kge::data::wn18rr;
 use crate::kge::{Graph, LossKind};
@@ -106,6 +108,7 @@ impl Default for KgeConfig {
             reciprocal: true,
             batch: 0,
             negatives: 1000,
+            sampling: Scheme::Local,
             loss: LossKind::Softmax,
             margin: 0.0,
             temperature: 1.0,

@@ -135,12 +135,13 @@ impl Step {
     ///
     /// # Panics
     /// If the batch or pool is empty, or a number is not of the graph.
-    pub fn plan(&mut self, batch: &[Triple], pool: &[u32], seed: u64) {
+    pub fn plan(&mut self, batch: &[Triple], pool: &[u64], seed: u64) {
         assert!(!batch.is_empty() && !pool.is_empty(), "a step needs triples and a pool");
         self.entities.clear();
         self.relations.clear();
         self.draws.clear();
         for &entity in pool {
+            let entity = u32::try_from(entity).expect("entities are u32");
             let place = self.entities.place(entity) as usize;
             if place == self.draws.len() {
                 self.draws.push(0);

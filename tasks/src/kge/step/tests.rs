@@ -143,7 +143,7 @@ fn run(
     batch: &[Triple],
 ) -> (f64, [Vec<f64>; 2]) {
     let lens = [config.model.row_len(config.dim), config.model.relation_len(config.dim)];
-    step.plan(batch, &POOL, 7);
+    step.plan(batch, &POOL.map(u64::from), 7);
     for ((rows, table), len) in
         [&mut step.entities, &mut step.relations].into_iter().zip(tables).zip(lens)
     {
@@ -260,7 +260,7 @@ fn a_step_leaves_nothing_behind_for_the_next_one() {
 fn each_row_is_pulled_and_pushed_once_and_the_pool_comes_first() {
     let config = config(ModelKind::ComplEx, true);
     let mut step = Step::new(&config, ENTITIES, RELATIONS);
-    step.plan(&batch(), &POOL, 0);
+    step.plan(&batch(), &POOL.map(u64::from), 0);
     assert_eq!(step.entities.keys(), [4, 9, 1, 11, 0, 2, 5, 3]);
     assert_eq!(step.relations.keys(), [0, 3, 2, 5]);
 }

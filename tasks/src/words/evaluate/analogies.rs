@@ -88,6 +88,11 @@ impl Analogies {
         Ok(analogies)
     }
 
+    /// The words of all questions.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.questions.iter().flat_map(|question| question.words.map(u64::from))
+    }
+
     /// Questions that can be asked, and questions in the file.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
@@ -129,9 +134,9 @@ impl Analogies {
     fn targets(&self, parameters: &mut Parameters<'_>) -> Result<Targets, TaskError> {
         let mut places = FxHashMap::default();
         let mut words = Vec::new();
-        for &word in self.questions.iter().flat_map(|question| &question.words) {
+        for word in self.words() {
             places.entry(word).or_insert_with(|| {
-                words.push(u64::from(word));
+                words.push(word);
                 words.len() - 1
             });
         }
@@ -140,7 +145,8 @@ impl Analogies {
         let dim = rows.len() / words.len().max(1);
         let mut targets = Targets { dim, rows: Vec::new(), bars: Vec::new() };
         for question in &self.questions {
-            let [a, b, c, d] = question.words.map(|word| &rows[places[&word] * dim..][..dim]);
+            let [a, b, c, d] =
+                question.words.map(|word| &rows[places[&u64::from(word)] * dim..][..dim]);
             let start = targets.rows.len();
             targets.rows.extend((0..dim).map(|at| b[at] - a[at] + c[at]));
             unit::scale(&mut targets.rows[start..]);

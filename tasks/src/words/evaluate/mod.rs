@@ -66,6 +66,12 @@ impl Evaluation {
         Goal::Maximise(if self.analogies.is_some() { "analogy_30k" } else { "similarity" })
     }
 
+    /// The words whose vectors every worker will read; besides them a worker meets its share of all others once.
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let asked = self.analogies.iter().flat_map(Analogies::words);
+        asked.chain(self.pairs.iter().flat_map(|(_, pairs)| pairs.words().iter().copied()))
+    }
+
     /// Asks the vectors; all workers call it together.
     ///
     /// # Errors

@@ -48,6 +48,11 @@ impl WordPairs {
         Ok(pairs)
     }
 
+    /// Both words of each pair.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Pairs that can be asked, and pairs in the file.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

@@ -18,7 +18,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{Architecture, Shape};
 use crate::task::Loss;
-pub use plan::{Plan, Planner, Samplers};
+pub use plan::{Plan, Planner};
 pub use rows::Rows;
 use rows::stride;
 use window::{OUTPUTS, Scratch, Window};

@@ -1,7 +1,8 @@
 //! What a step is going to do: all that is random about a batch, and so the rows it will touch.
 //!
-//! Frequent words are dropped, windows laid and negatives drawn here, before any row is read. Words
-//! are named by their places among the distinct words of the batch, which are the keys to pull.
+//! Frequent words are dropped and windows laid long before any row is read; which negatives they get is known
+//! when the step begins ([`Planner::complete`]). Words are named by their places among the distinct words of the batch, which are the keys
+//! to pull.
 
 use std::ops::Range;
 
@@ -9,19 +10,10 @@ use rand::Rng;
 
 use super::window::{NONE, OUTPUTS};
 use crate::words::Shape;
-use crate::words::sample::{Alias, Subsample};
+use crate::words::sample::Subsample;
 
 /// Marks a word without a place.
 const NOWHERE: u32 = u32::MAX;
-
-/// What words are drawn by, shared by all workers.
-#[derive(Clone, Debug)]
-pub struct Samplers {
-    /// Which words of a text to drop.
-    pub subsample: Subsample,
-    /// Negatives.
-    pub negatives: Alias,
-}
 
 /// A planned batch.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +27,8 @@ pub struct Plan {
     pub(super) centres: Vec<Centre>,
     /// Places in `outputs` of each centre's outputs, a whole number of blocks for each.
     pub(super) targets: Vec<[u32; OUTPUTS]>,
+    /// Words that were drawn, for one centre after the other.
+    pub(super) negatives: Vec<u64>,
 }
 
 /// A centre and its window, as places in [`Plan::words`].
@@ -58,7 +52,13 @@ impl Plan {
         &self.outputs
     }
 
-    /// Words of the batch that were not dropped.
+    /// The buffer for negatives, as many as the centres need; to be filled before [`Planner::complete`].
+    pub fn negatives_into(&mut self, shape: Shape) -> &mut [u64] {
+        self.negatives.resize(self.words() * shape.negatives, 0);
+        &mut self.negatives
+    }
+
+    /// Words of the batch that were not dropped. Each is a centre.
     #[must_use]
     pub fn words(&self) -> usize {
         self.words.len()
@@ -70,6 +70,7 @@ impl Plan {
         self.words.clear();
         self.centres.clear();
         self.targets.clear();
+        self.negatives.clear();
     }
 }
 
@@ -92,35 +93,61 @@ impl Planner {
         Self { shape, inputs, outputs, kept: Vec::new() }
     }
 
-    /// Overwrites `plan` by one for these sentences of word numbers.
+    /// Overwrites `plan` by one for these sentences of word numbers, without negatives.
     pub fn plan<'s>(
         &mut self,
         sentences: impl Iterator<Item = &'s [u32]>,
-        samplers: &Samplers,
+        subsample: &Subsample,
         random: &mut impl Rng,
         plan: &mut Plan,
     ) {
         plan.clear();
         for sentence in sentences {
-            self.sentence(sentence, samplers, random, plan);
+            self.sentence(sentence, subsample, random, plan);
         }
-        for (places, keys) in [(&mut self.inputs, &plan.inputs), (&mut self.outputs, &plan.outputs)]
-        {
-            for &key in keys {
-                places[usize::try_from(key).expect("it was an index before")] = NOWHERE;
+        forget(&mut self.inputs, &plan.inputs);
+    }
+
+    /// Gives the plan's centres their outputs: themselves, and the negatives that were drawn.
+    ///
+    /// # Panics
+    /// If these are not words of the vocabulary, as many as [`Plan::negatives_into`] has room for.
+    pub fn complete(&mut self, plan: &mut Plan) {
+        let Plan { inputs, outputs, words, centres, targets, negatives } = plan;
+        let drawn = negatives.chunks_exact(self.shape.negatives);
+        assert_eq!(drawn.len(), centres.len(), "negatives for all centres");
+        outputs.clear();
+        targets.clear();
+        for (centre, negatives) in centres.iter().zip(drawn) {
+            let word = inputs[words[centre.at] as usize];
+            let mut block = [NONE; OUTPUTS];
+            block[0] = place(&mut self.outputs, outputs, word);
+            let mut filled = 1;
+            for &negative in negatives {
+                if filled == OUTPUTS {
+                    targets.push(block);
+                    (block, filled) = ([NONE; OUTPUTS], 0);
+                }
+                // One that is the centre itself is left out and not drawn again, as in the original.
+                if negative != word {
+                    block[filled] = place(&mut self.outputs, outputs, negative);
+                }
+                filled += 1;
             }
+            targets.push(block);
         }
+        forget(&mut self.outputs, outputs);
     }
 
     fn sentence(
         &mut self,
         sentence: &[u32],
-        samplers: &Samplers,
+        subsample: &Subsample,
         random: &mut impl Rng,
         plan: &mut Plan,
     ) {
         // Words are dropped before windows are laid, so that windows stretch over them.
-        let stays = |&&word: &&u32| samplers.subsample.keeps(word, random);
+        let stays = |&&word: &&u32| subsample.keeps(word, random);
         self.kept.clear();
         self.kept.extend(sentence.iter().filter(stays));
         let (start, count) = (plan.words.len(), self.kept.len());
@@ -130,69 +157,58 @@ impl Planner {
         let window = u32::try_from(self.shape.window).expect("a window is small");
         for at in 0..count {
             let word = self.kept[at];
-            plan.words.push(place(&mut self.inputs, &mut plan.inputs, word));
+            plan.words.push(place(&mut self.inputs, &mut plan.inputs, word.into()));
             let reach = random.random_range(1..=window) as usize;
             let around = at.saturating_sub(reach)..(at + reach + 1).min(count);
             let around = start + around.start..start + around.end;
             plan.centres.push(Centre { at: start + at, around });
-            self.targets(word, &samplers.negatives, random, plan);
         }
-    }
-
-    fn targets(&mut self, centre: u32, negatives: &Alias, random: &mut impl Rng, plan: &mut Plan) {
-        let mut block = [NONE; OUTPUTS];
-        block[0] = place(&mut self.outputs, &mut plan.outputs, centre);
-        let mut filled = 1;
-        for _ in 0..self.shape.negatives {
-            if filled == OUTPUTS {
-                plan.targets.push(block);
-                (block, filled) = ([NONE; OUTPUTS], 0);
-            }
-            let negative = negatives.draw(random);
-            // One that is the centre itself is left out and not drawn again, as in the original.
-            if negative != centre {
-                block[filled] = place(&mut self.outputs, &mut plan.outputs, negative);
-            }
-            filled += 1;
-        }
-        plan.targets.push(block);
     }
 }
 
 /// The place of a word among `keys`, a new one at the end if it had none.
 #[inline]
-fn place(places: &mut [u32], keys: &mut Vec<u64>, word: u32) -> u32 {
-    let place = &mut places[word as usize];
+fn place(places: &mut [u32], keys: &mut Vec<u64>, word: u64) -> u32 {
+    let place = &mut places[index(word)];
     if *place == NOWHERE {
         *place = u32::try_from(keys.len()).expect("fewer places than words");
-        keys.push(u64::from(word));
+        keys.push(word);
     }
     *place
 }
 
+/// Takes the places of these words away again.
+fn forget(places: &mut [u32], keys: &[u64]) {
+    keys.iter().for_each(|&key| places[index(key)] = NOWHERE);
+}
+
+#[inline]
+fn index(word: u64) -> usize {
+    usize::try_from(word).expect("words are u32")
+}
+
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use rand::{Rng, SeedableRng};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
-    use super::{NONE, OUTPUTS, Plan, Planner, Samplers};
-    use crate::words::sample::{Alias, Subsample};
+    use super::{NONE, OUTPUTS, Plan, Planner};
+    use crate::words::sample::Subsample;
     use crate::words::{Architecture, Shape};
 
     fn planned(negatives: usize, sample: f64, sentences: &[&[u32]]) -> Plan {
         let architecture = Architecture::SkipGram;
         let shape = Shape { architecture, dim: 4, window: 2, negatives };
         let counts = [1_000_000_000, 10, 10, 10, 10];
-        let samplers = Samplers {
-            subsample: Subsample::new(&counts, sample),
-            negatives: Alias::new(&[1.0, 1.0, 1.0, 0.0, 0.0]),
-        };
+        let subsample = Subsample::new(&counts, sample);
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut plan = Plan::default();
         let mut planner = Planner::new(shape, counts.len());
         // Twice, because a plan must not leave anything behind for the next one.
         for _ in 0..2 {
-            planner.plan(sentences.iter().copied(), &samplers, &mut random, &mut plan);
+            planner.plan(sentences.iter().copied(), &subsample, &mut random, &mut plan);
+            plan.negatives_into(shape).fill_with(|| random.random_range(0..3));
+            planner.complete(&mut plan);
         }
         plan
     }
