@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod clocks;
 mod config;
 mod error;
 mod keys;

@@ -100,6 +100,11 @@ impl Meeting {
         Ok(())
     }
 
+    /// An error if no meeting can be whole any more, because a peer or the engine is lost.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.lock().broken.clone().map_or(Ok(()), Err)
+    }
+
     /// A worker is gone. Who waits for it gets an error; that it left the rounds before in order is no fault.
     pub(crate) fn leave(&self) {
         let mut state = self.lock();

@@ -12,6 +12,7 @@ use sterna_rdma::topology::{PinPlan, Topology};
 use sterna_rdma::{Fabric, FabricConfig, RegionToken};
 use sterna_store::{BlockPool, Budget, ChunkError, ChunkMemory, PartitionMap, Placement, RowTable};
 
+use crate::clocks::Clocks;
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::knobs::Knobs;
@@ -19,12 +20,15 @@ use crate::meeting::Meeting;
 use crate::metrics::{Metrics, Report};
 use crate::pace::{Pace, Timing};
 use crate::policy::Policy;
-use crate::remote::{Callers, PeerChunks, Remote, chunks};
+use crate::remote::{Callers, PeerChunks, Remote, Shared, chunks};
 use crate::table::{Table, TableSpec, TableState, slot_shape};
 use crate::worker::Worker;
 
 /// Tables that a job may have.
 pub const TABLES_MAX: usize = 1024;
+
+/// How long a worker that is ahead of others sleeps before it looks again.
+const CLOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Keys between two looks at whether the job is to stop, while rows are filled.
 const FILL_KEYS: usize = 1024;
@@ -47,6 +51,9 @@ pub(crate) struct NodeState {
     taken: Mutex<Vec<bool>>,
     pub(crate) meeting: Arc<Meeting>,
     pub(crate) remote: Option<Arc<Remote>>,
+    /// How far workers' clocks may be apart, if that is bounded.
+    pub(crate) clocks: Option<Arc<Clocks>>,
+    timing: Timing,
     fabric: Arc<dyn Fabric>,
     budget: Arc<Budget>,
     metrics: Mutex<Metrics>,
@@ -120,9 +127,20 @@ impl Node {
         let meeting = Arc::new(Meeting::new(config.workers, config.meeting_limit, timing.clone()));
         let stop = Arc::new(AtomicBool::new(false));
         let size = fabric.size();
+        let clocks = match config.policy {
+            Policy::Ssp { staleness } => {
+                let rank = fabric.rank();
+                Some(Arc::new(Clocks::new(u64::from(staleness), rank, size, config.workers)))
+            }
+            _ => None,
+        };
         let remote = if size > 1 {
-            let (meeting, stop) = (Arc::clone(&meeting), Arc::clone(&stop));
-            Some(Remote::new(Arc::clone(&fabric), meeting, stop, &config, timing.clone())?)
+            let shared = Shared {
+                meeting: Arc::clone(&meeting),
+                clocks: clocks.clone(),
+                stop: Arc::clone(&stop),
+            };
+            Some(Remote::new(Arc::clone(&fabric), shared, &config, timing.clone())?)
         } else {
             None
         };
@@ -154,6 +172,8 @@ impl Node {
             budget,
             meeting,
             remote,
+            clocks,
+            timing: timing.clone(),
             fabric,
             stop,
             topology,
@@ -416,6 +436,41 @@ impl NodeState {
 
     pub(crate) fn merge_metrics(&self, metrics: &Metrics) {
         lock(&self.metrics).merge(metrics);
+    }
+
+    /// Waits until a worker may be at this clock: all that others pushed before the clocks that it has to see is in the main copies,
+    /// and in this node's replicas.
+    pub(crate) fn await_clocks(&self, clocks: &Clocks, clock: u64) -> Result<()> {
+        let needed = clocks.needs(clock);
+        let deadline = self.timing.now() + self.config.wait_limit;
+        while !clocks.shows(needed) {
+            if self.remote.is_none() {
+                clocks.settle(|_| true);
+            }
+            let (least, rank) = clocks.least();
+            if least >= needed {
+                if let Some(remote) = &self.remote {
+                    remote.refresh_all()?;
+                }
+                clocks.shown(least);
+                return Ok(());
+            }
+            self.meeting.check()?;
+            if self.timing.now() >= deadline {
+                return Err(Error::Timeout {
+                    what: format!("workers that are at clock {least}, to come to {needed}"),
+                    seconds: self.config.wait_limit.as_secs(),
+                    waiting_for: rank.to_string(),
+                    setting: crate::config::WAIT_LIMIT,
+                });
+            }
+            match &self.remote {
+                Some(remote) => remote.help(CLOCK_PAUSE)?,
+                None if self.timing.pause() => {}
+                None => std::thread::sleep(CLOCK_PAUSE),
+            }
+        }
+        Ok(())
     }
 
     fn request_stop(&self) {

@@ -166,6 +166,83 @@ fn until_local(worker: &mut Worker, table: &Table, key: u64) {
     }
 }
 
+#[test]
+fn reads_are_no_staler_than_ssp_allows() {
+    const NODES: usize = 3;
+    const WORKERS: usize = 2;
+    const CLOCKS: u64 = 60;
+    // Value `w` of each row counts the pushes of worker `w`: one in each clock.
+    const TOTAL: usize = NODES * WORKERS;
+    for staleness in [0, 2] {
+        on_each_provider(|choice| {
+            job_with(NODES, WORKERS, choice, under(Policy::Ssp { staleness }), |node| {
+                let table = node.create_table(TableSpec::new("t", 9, TOTAL)).expect("a table");
+                let keys: Vec<u64> = (0..table.keys()).collect();
+                workers(&node, |mut worker| {
+                    let me = worker.global_index();
+                    let mut dice = Dice::new(me as u64);
+                    let mut own = vec![0.0; keys.len() * TOTAL];
+                    own.iter_mut().skip(me).step_by(TOTAL).for_each(|value| *value = 1.0);
+                    for part in 0..2 {
+                        // Half of the rows are replicas, the others are read from afar.
+                        let wanted: Vec<u64> =
+                            keys.iter().copied().filter(|key| key % 2 == me as u64 % 2).collect();
+                        let now = worker.clock().0;
+                        worker.intent(&table, &wanted, now..now + CLOCKS).expect("an intent");
+                        for clock in 0..CLOCKS {
+                            let least = clock.saturating_sub(u64::from(staleness));
+                            let least = (part * CLOCKS + least) as f32;
+                            for (at, &shown) in pull(&mut worker, &table, &keys).iter().enumerate()
+                            {
+                                assert!(
+                                    shown >= least,
+                                    "worker {me} at clock {clock}, part {part}: {shown} of worker \
+                                     {} in key {}, not {least}",
+                                    at % TOTAL,
+                                    at / TOTAL
+                                );
+                            }
+                            worker.add(&table, &keys, &own).expect("add");
+                            if dice.below(20) == 0 {
+                                std::thread::sleep(Duration::from_millis(dice.below(5) as u64));
+                            }
+                            worker.advance_clock().expect("all live");
+                        }
+                        // Clocks begin anew behind a meeting, and unequal ones before it keep nobody waiting.
+                        (0..me).for_each(|_| worker.advance_clock().expect("all live"));
+                        worker.barrier().expect("all come");
+                    }
+                });
+                let report = node.job_report().expect("all live");
+                assert!(report.management["shared"] > 0, "{report}");
+                node.shutdown().expect("all end");
+            });
+        });
+    }
+}
+
+#[test]
+fn workers_of_one_node_keep_within_the_bound_too() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let config =
+        NodeConfig { workers: 3, policy: Policy::Ssp { staleness: 1 }, ..NodeConfig::default() };
+    let node = Node::start(config).expect("a node");
+    let clocks: [AtomicU64; 3] = Default::default();
+    workers(&node, |mut worker| {
+        let me = worker.index();
+        for clock in 1..=200 {
+            if (clock as usize + me).is_multiple_of(40) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            clocks[me].store(clock, Ordering::SeqCst);
+            worker.advance_clock().expect("all live");
+            let least = clocks.iter().map(|clock| clock.load(Ordering::SeqCst)).min();
+            assert!(least >= Some(clock - 1), "{clocks:?}");
+        }
+    });
+    node.shutdown().expect("an end");
+}
+
 /// Gradients that one writer after the other pushes, at whichever node it is.
 fn steps(round: u64, dim: usize) -> Vec<f32> {
     (0..dim as u64).map(|i| ((round * 7 + i * 3) % 11) as f32 / 8.0 - 0.5).collect()

@@ -33,7 +33,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     reach: ReachArgs,
 
-    /// How rows are placed: classic, full-replication, relocation, replication, mixed, or adaptive, which needs no choice.
+    /// How rows are placed: classic, full-replication, relocation, replication, ssp:S, mixed, or adaptive, which needs no choice.
     #[arg(long, value_name = "POLICY", default_value_t = Policy::default(), env = "STERNA_POLICY", help_heading = "Job")]
     policy: Policy,
 

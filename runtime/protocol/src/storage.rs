@@ -109,6 +109,9 @@ pub trait Storage {
         self.copy_row(row, out)
     }
 
+    /// All changes of rows so far are on the board from here on.
+    fn tell_board(&mut self) {}
+
     /// Nobody else has a replica of the row any more.
     fn unshare(&mut self, row: RowId) {
         let _ = row;

@@ -264,7 +264,7 @@ proptest! {
         let Record::Stop(stop) = Record::decode(writer.finish()).unwrap() else { panic!() };
         prop_assert_eq!((stop.failed, stop.reason), (true, &reason[..]));
 
-        let mut writer = Writer::new(&mut buffer, Kind::Clock, TableId(0), 0);
+        let mut writer = Writer::new(&mut buffer, Kind::Clock, TableId(0), round);
         prop_assert!(writer.clock(Clock(u64::from(round))));
         let mut spare = [0; 64];
         let mut arm = Writer::new(&mut spare, Kind::Arm, TableId(0), 0);
@@ -272,7 +272,7 @@ proptest! {
         let Record::Arm(seen) = Record::decode(arm.finish()).unwrap() else { panic!() };
         prop_assert_eq!(seen.0, u64::from(round));
         let Record::Clock(clock) = Record::decode(writer.finish()).unwrap() else { panic!() };
-        prop_assert_eq!(clock.flushed, Clock(u64::from(round)));
+        prop_assert_eq!((clock.meetings, clock.flushed), (round, Clock(u64::from(round))));
 
         let token = RegionToken { id: RegionId(round), ..RegionToken::from_bytes(&token) };
         let mut writer = Writer::new(&mut buffer, Kind::Chunk, TableId(3), 0);

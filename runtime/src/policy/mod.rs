@@ -9,6 +9,7 @@
 //! | `full-replication` | a replica | all of them, at the start |
 //! | `relocation` | the main copy (Lapse, VLDB'20) | by intents |
 //! | `replication` | a replica | by intents |
+//! | `ssp:S` | a replica; clocks are at most `S` apart, and reads that much behind (Petuum, `NIPS'13`) | by intents |
 //! | `mixed` | a replica of hot keys, the main copy of others (`NuPS`, SIGMOD'22) | hot keys at the start, others by intents |
 //! | `adaptive` | the main copy if nobody else wants the row, else a replica (`AdaPM`, 2022) | by intents |
 
@@ -38,6 +39,12 @@ pub enum Policy {
     Relocation,
     /// Who wants a row gets a replica.
     Replication,
+    /// Replicas, and workers whose clocks stay together: a read at clock `c` shows all that anybody pushed before clock
+    /// `c - staleness` (SSP).
+    Ssp {
+        /// How many clocks behind a read may be; 0: all work in step.
+        staleness: u32,
+    },
     /// Replicas of hot keys everywhere ([`TableSpec::hot`](crate::TableSpec::hot)), relocation of the others.
     Mixed,
     /// Per key and at run time: relocation if one node wants the row, replicas if several do.
@@ -46,17 +53,18 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// All policies.
-    pub const ALL: [Self; 6] = [
+    /// All policies; of SSP the one that lets workers be a clock apart.
+    pub const ALL: [Self; 7] = [
         Self::Classic,
         Self::FullReplication,
         Self::Relocation,
         Self::Replication,
+        Self::Ssp { staleness: 1 },
         Self::Mixed,
         Self::Adaptive,
     ];
 
-    /// Its name in options and reports.
+    /// Its name in options and reports, without the staleness.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,6 +72,7 @@ impl Policy {
             Self::FullReplication => "full-replication",
             Self::Relocation => "relocation",
             Self::Replication => "replication",
+            Self::Ssp { .. } => "ssp",
             Self::Mixed => "mixed",
             Self::Adaptive => "adaptive",
         }
@@ -78,7 +87,9 @@ impl Policy {
     pub(crate) fn rule(self, hot: impl Fn(RowId) -> bool + Send + 'static) -> Box<dyn Rule + Send> {
         match self {
             Self::Classic => Box::new(classic::Classic),
-            Self::FullReplication | Self::Replication => Box::new(replication::Replication),
+            Self::FullReplication | Self::Replication | Self::Ssp { .. } => {
+                Box::new(replication::Replication)
+            }
             Self::Relocation => Box::new(relocation::Relocation),
             Self::Mixed => Box::new(mixed::Mixed { hot }),
             Self::Adaptive => Box::new(adaptive::Adaptive),
@@ -88,7 +99,10 @@ impl Policy {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::Ssp { staleness } => f.pad(&format!("ssp:{staleness}")),
+            other => f.pad(other.name()),
+        }
     }
 }
 
@@ -96,8 +110,15 @@ impl FromStr for Policy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
+        let bound =
+            name.strip_prefix("ssp:").or_else(|| name.strip_prefix("ssp(")?.strip_suffix(')'));
+        if let Some(bound) = bound {
+            let fault =
+                |_| Error::Config(format!("policy `{name}`: `ssp:S`, S a number of clocks"));
+            return bound.parse().map(|staleness| Self::Ssp { staleness }).map_err(fault);
+        }
         Self::ALL.into_iter().find(|policy| policy.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|policy| policy.name()).collect();
+            let names: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
             Error::Config(format!("policy `{name}`: there are {}", names.join(", ")))
         })
     }
@@ -162,7 +183,12 @@ mod tests {
     fn policies_are_known_by_their_names() {
         for policy in Policy::ALL {
             assert_eq!(policy.name().parse::<Policy>().unwrap(), policy);
+            assert_eq!(policy.to_string().parse::<Policy>().unwrap(), policy);
         }
+        for name in ["ssp:3", "ssp(3)"] {
+            assert_eq!(name.parse::<Policy>().unwrap(), Policy::Ssp { staleness: 3 });
+        }
+        assert!("ssp:many".parse::<Policy>().unwrap_err().to_string().contains("ssp:S"));
         let error = "magic".parse::<Policy>().unwrap_err().to_string();
         assert!(error.contains("full-replication"), "{error}");
     }

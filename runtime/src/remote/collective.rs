@@ -131,14 +131,13 @@ impl Remote {
     }
 
     /// The workers' meeting: sums, and lets no replica be used afterwards whose base was read before. All updates have been
-    /// acknowledged when it begins.
+    /// acknowledged when it begins, and are on the boards therefore.
     pub(crate) fn meet(&self, values: &mut [f64]) -> Result<()> {
+        // So are the changes of main copies by their own node.
+        self.fold_board(&mut self.engine());
         self.all_reduce(Callers::Workers, values)?;
         // Replicas may come while nodes wait for each other, so whether there are any is not asked.
         if self.policy != Policy::Classic {
-            // All changes are on the boards before anybody looks.
-            self.fold_board(&mut self.engine());
-            self.all_reduce(Callers::Workers, &mut [])?;
             self.refresh_all()?;
         }
         Ok(())

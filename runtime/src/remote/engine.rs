@@ -9,7 +9,7 @@ use sterna_protocol::machine::{Handled, Machine};
 use sterna_protocol::outbox::Staging;
 use sterna_protocol::owned::Policy;
 use sterna_protocol::record::{Arena, Kind, Record, Writer};
-use sterna_protocol::{Rank, TableId};
+use sterna_protocol::{Clock, Rank, TableId};
 use sterna_rdma::{Fabric, LostReason, RegionId, RegionToken, SendError, Sink};
 use sterna_store::{Due, EntryId};
 
@@ -223,6 +223,11 @@ impl Inbox<'_> {
                 self.engine.reductions[callers as usize].on_record(from, reduce)?;
             }
             Record::Stop(_) => self.remote.stop_heard(),
+            Record::Clock(clock) => {
+                if let Some(clocks) = &self.remote.clocks {
+                    clocks.heard(from, clock.meetings, clock.flushed.0);
+                }
+            }
             Record::Arm(seen) => self.engine.refresher.armed(from, seen.0),
             Record::Notice(_) => self.engine.refresher.noticed(from),
             _ => {}
@@ -267,8 +272,13 @@ impl Remote {
         for (peer, fault) in expel {
             fabric.expel(peer, &fault);
         }
+        // What is in main copies now is on the boards below, before anybody is told.
+        let flushed_clock =
+            self.clocks.as_ref().and_then(|clocks| clocks.settle(|it| self.is_settled(it)));
         // Updates of replicas go when their round has come, or somebody waits for them.
-        let round = self.urgent.load(Ordering::SeqCst) > 0 || now_ns >= engine.round_ns;
+        let urgent = self.urgent.load(Ordering::SeqCst) > 0
+            || self.clocks.as_ref().is_some_and(|clocks| clocks.pending());
+        let round = urgent || now_ns >= engine.round_ns;
         let unwanted = std::mem::take(&mut *super::lock(&self.unwanted));
         let (machine, staging, mut store) = engine.parts(self, round);
         unwanted.into_iter().for_each(|row| machine.unwanted(row));
@@ -288,6 +298,12 @@ impl Remote {
         engine.tell_chunks(fabric)?;
         self.round_trip_ns.store(engine.machine.round_trip_ns(), Ordering::Relaxed);
         done |= self.refresh(engine, now_ns)?;
+        if let Some((meetings, flushed)) = flushed_clock {
+            engine.tell_all(Kind::Clock, TableId(0), meetings, |writer| {
+                writer.clock(Clock(flushed));
+            });
+            done = true;
+        }
         if flushed {
             let spent = self.timing.now_ns().saturating_sub(now_ns);
             engine.round_ns = now_ns + self.pause_ns(spent);

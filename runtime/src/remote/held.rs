@@ -13,6 +13,8 @@ pub(crate) struct Held {
     pub(crate) staged: Option<(Vec<f32>, SetScope)>,
     /// Exchanges that ended with an Ack.
     pub(crate) acked: u64,
+    /// When updates of a replica were last acknowledged.
+    pub(crate) acked_ns: u64,
     /// In which slot of its owner the main copy was, when that was last heard of.
     pub(crate) location: Option<Location>,
     /// The slot of this node that waits for the row, or holds it or a copy.
@@ -94,6 +96,7 @@ impl Control for Held {
             control: Entry::new(Rank(0), Epoch::FIRST, generation),
             staged: None,
             acked: 0,
+            acked_ns: 0,
             location: None,
             slot: None,
             copy: None,

@@ -24,6 +24,7 @@ use sterna_protocol::ids::RowId;
 use sterna_rdma::{Fabric, FabricError, LostReason, Provider};
 use sterna_store::{Board, Budget, ForeignTable};
 
+use crate::clocks::Clocks;
 use crate::config::{self, NodeConfig};
 use crate::error::{Error, Result};
 use crate::knobs::Knobs;
@@ -47,6 +48,13 @@ const FOREIGN_KEYS_MAX: usize = 1 << 24;
 pub(crate) struct Waiting {
     pub(crate) what: &'static str,
     pub(crate) rank: Option<Rank>,
+}
+
+/// What the node's other parts share with this one.
+pub(crate) struct Shared {
+    pub(crate) meeting: Arc<Meeting>,
+    pub(crate) clocks: Option<Arc<Clocks>>,
+    pub(crate) stop: Arc<AtomicBool>,
 }
 
 /// See the module.
@@ -75,6 +83,7 @@ pub(crate) struct Remote {
     meeting_limit: Duration,
     engine: Mutex<Engine>,
     meeting: Arc<Meeting>,
+    clocks: Option<Arc<Clocks>>,
     /// Why peers are lost, by rank.
     lost: RwLock<Vec<Option<LostReason>>>,
     any_lost: AtomicBool,
@@ -90,11 +99,11 @@ pub(crate) struct Remote {
 impl Remote {
     pub(crate) fn new(
         fabric: Arc<dyn Fabric>,
-        meeting: Arc<Meeting>,
-        stop: Arc<AtomicBool>,
+        shared: Shared,
         config: &NodeConfig,
         timing: Timing,
     ) -> Result<Arc<Self>> {
+        let Shared { meeting, clocks, stop } = shared;
         let (rank, size) = (fabric.rank(), fabric.size());
         let waker = Arc::clone(&fabric);
         let memory = chunks::allocate(&*fabric, "board", Board::BYTES)?;
@@ -129,6 +138,7 @@ impl Remote {
             meeting_limit: config.meeting_limit,
             engine: Mutex::new(engine),
             meeting,
+            clocks,
             lost: RwLock::new(vec![None; size]),
             any_lost: AtomicBool::new(false),
             stop,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sterna_kernels::{GradientsFull, Update};
 use sterna_protocol::entry::{EntryState, ExchangeKind};
 use sterna_protocol::record::SetScope;
-use sterna_protocol::{Key, Rank};
+use sterna_protocol::{Key, Rank, TableId};
 use sterna_store::{Change, EntryGuard, EntryId, ForeignKey, Patience, SlotError};
 
 use super::held::Held;
@@ -139,8 +139,8 @@ impl Remote {
     }
 
     /// What of a key this node has not seen acknowledged.
-    pub(crate) fn unsettled(&self, table: &Table, key: Key) -> Option<Unsettled> {
-        let guard = self.foreign.find(ForeignKey { table: table.id(), key })?;
+    pub(crate) fn unsettled(&self, table: TableId, key: Key) -> Option<Unsettled> {
+        let guard = self.foreign.find(ForeignKey { table, key })?;
         unsettled(&guard)
     }
 

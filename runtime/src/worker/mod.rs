@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sterna_kernels::RowPtr;
 use sterna_kernels::Update;
-use sterna_protocol::{Clock, Key};
+use sterna_protocol::{Clock, Key, TableId};
 use sterna_store::{Change, Changed, HotRows, Missed, Patience, SlotError};
 
 use crate::error::{Error, Result};
@@ -39,6 +39,10 @@ pub struct Worker {
     node: Arc<NodeState>,
     index: usize,
     clock: Clock,
+    /// Its clock at the last meeting.
+    met_at: Clock,
+    /// Rows elsewhere that it has changed in this clock, where clocks are bounded.
+    pushed: Vec<(TableId, Key)>,
     metrics: Metrics,
     cpu_seen: Duration,
     evaluating: bool,
@@ -66,6 +70,8 @@ impl Worker {
         Ok(Self {
             index,
             clock: Clock::default(),
+            met_at: Clock::default(),
+            pushed: Vec::new(),
             metrics: Metrics::new(),
             cpu_seen: Duration::ZERO,
             evaluating: false,
@@ -269,18 +275,36 @@ impl Worker {
         self.clock
     }
 
-    /// Ends a step: the clock goes one on, others see what this worker pushed before, and intents begin and end.
+    /// Ends a step: the clock goes one on, others see what this worker pushed before, and intents begin and end. Under
+    /// [`Policy::Ssp`](crate::Policy::Ssp) it waits for workers that are too far behind.
     ///
     /// # Errors
-    /// [`Error::Busy`] if a row stays busy; if a peer is lost.
+    /// [`Error::Busy`] if a row stays busy; if a peer is lost; [`Error::Timeout`] if others stay behind.
     pub fn advance_clock(&mut self) -> Result<()> {
         self.clock.0 += 1;
         self.fold()?;
         if let Some(remote) = &self.node.remote {
             self.intents.advance(remote, self.clock.0)?;
+        }
+        let clock = self.clock.0 - self.met_at.0;
+        let open = self.take_pushed();
+        if let Some(clocks) = &self.node.clocks {
+            clocks.advanced(self.index, clock, open);
+        }
+        if let Some(remote) = &self.node.remote {
             remote.nudge()?;
         }
-        Ok(())
+        match &self.node.clocks {
+            Some(clocks) => self.node.await_clocks(clocks, clock),
+            None => Ok(()),
+        }
+    }
+
+    /// What of this worker's pushes since it was last asked is not in the main copies.
+    fn take_pushed(&mut self) -> Vec<Unsettled> {
+        let pushed = self.pushed.drain(..);
+        let Some(remote) = &self.node.remote else { return Vec::new() };
+        pushed.filter_map(|(table, key)| remote.unsettled(table, key)).collect()
     }
 
     /// Waits until all that this worker pushed is in the main copies.
@@ -311,9 +335,20 @@ impl Worker {
     /// As [`Worker::barrier`].
     pub fn all_reduce_sum(&mut self, values: &mut [f64]) -> Result<()> {
         self.flush()?;
-        let remote = self.node.remote.as_deref();
-        let meet_nodes = |sum: &mut [f64]| remote.map_or(Ok(()), |remote| remote.meet(sum));
-        self.node.meeting.meet(values, meet_nodes)
+        let NodeState { remote, clocks, meeting, .. } = &*self.node;
+        if let Some(clocks) = clocks {
+            clocks.meets(self.index);
+        }
+        meeting.meet(values, |sum| {
+            remote.as_ref().map_or(Ok(()), |remote| remote.meet(sum))?;
+            if let Some(clocks) = clocks {
+                clocks.met();
+            }
+            Ok(())
+        })?;
+        self.met_at = self.clock;
+        self.pushed.clear();
+        Ok(())
     }
 
     /// Whether somebody asked the job to stop (Ctrl-C).
@@ -410,7 +445,7 @@ impl Worker {
     ) -> Result<Reached> {
         self.missed.clear();
         let (rows, missed) = (&table.0.rows, &mut self.missed);
-        let mut away = Away::new(&self.node, table);
+        let mut away = Away::new(&self.node, table, &mut self.pushed);
         let replica = match self.hot.get_mut(usize::from(table.id().0)) {
             Some(Some((_, hot))) => {
                 rows.pull_batch_hot(hot, keys, floats, out, missed, |key, it| away.send(key, it))
@@ -477,7 +512,7 @@ impl Worker {
             if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
         self.missed.clear();
         let before = hot.counts().pushes;
-        let mut left = Away::new(&self.node, table);
+        let mut left = Away::new(&self.node, table, &mut self.pushed);
         rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, |key, it| {
             left.send(key, it);
         })
@@ -497,6 +532,7 @@ impl Worker {
                             continue;
                         }
                     }
+                    left.note(key);
                     break;
                 }
                 // Here, but busy; or it came here just now.
@@ -611,7 +647,7 @@ impl Worker {
             return Ok(());
         };
         let rows = &table.0.rows;
-        let mut away = Away::new(&self.node, table);
+        let mut away = Away::new(&self.node, table, &mut self.pushed);
         for &key in keys {
             if hot.is_empty() {
                 break;
@@ -632,7 +668,7 @@ impl Worker {
     fn fold(&mut self) -> Result<()> {
         for (table, hot) in self.hot.iter_mut().flatten() {
             let rows = &table.0.rows;
-            let mut away = Away::new(&self.node, table);
+            let mut away = Away::new(&self.node, table, &mut self.pushed);
             let _ = again(table, Key(0), SlotError::Busy, || {
                 let left = |key, update: &Update<'_>| away.send(key, update);
                 let shared = |key| rows.mark_changed(key);
@@ -661,6 +697,10 @@ impl Drop for Worker {
         let folded = self.fold();
         if let Some(remote) = &self.node.remote {
             self.intents.clear(remote);
+        }
+        let open = self.take_pushed();
+        if let Some(clocks) = &self.node.clocks {
+            clocks.ended(self.index, open);
         }
         self.hand_over();
         if let Err(error) = folded {
@@ -696,12 +736,22 @@ fn keys_between(before: u64, after: u64) -> usize {
 struct Away<'a> {
     remote: Option<&'a Remote>,
     table: &'a Table,
+    /// Where changed rows are noted, if somebody wants to know.
+    pushed: Option<&'a mut Vec<(TableId, Key)>>,
     fault: Option<Error>,
 }
 
 impl<'a> Away<'a> {
-    fn new(node: &'a NodeState, table: &'a Table) -> Self {
-        Self { remote: node.remote.as_deref(), table, fault: None }
+    fn new(node: &'a NodeState, table: &'a Table, pushed: &'a mut Vec<(TableId, Key)>) -> Self {
+        let pushed = node.clocks.is_some().then_some(pushed);
+        Self { remote: node.remote.as_deref(), table, pushed, fault: None }
+    }
+
+    /// A row elsewhere has been changed.
+    fn note(&mut self, key: Key) {
+        if let Some(pushed) = &mut self.pushed {
+            pushed.push((self.table.id(), key));
+        }
     }
 
     fn send(&mut self, key: Key, update: &Update<'_>) {
@@ -709,6 +759,7 @@ impl<'a> Away<'a> {
             Some(remote) => remote.fold(self.table, key, update),
             None => Err(unavailable(self.table, key, SlotError::Elsewhere)),
         };
+        self.note(key);
         if let Err(error) = sent {
             self.fault.get_or_insert(error);
         }

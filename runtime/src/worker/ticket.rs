@@ -84,7 +84,7 @@ impl Worker {
 
     fn written(&self, table: &Table, keys: &[u64]) -> Ticket {
         let Some(remote) = &self.node.remote else { return Ticket(Kind::Done) };
-        let open = keys.iter().filter_map(|&key| remote.unsettled(table, Key(key)));
+        let open = keys.iter().filter_map(|&key| remote.unsettled(table.id(), Key(key)));
         Ticket(Kind::Write(open.collect()))
     }
 }

@@ -365,6 +365,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             self.serve_parked(|_| true, store, out)?;
         }
         self.served(store, out)?;
+        // Who learns that an update has been applied finds it on the board.
+        store.tell_board();
         self.send_answers(out);
         Ok(())
     }

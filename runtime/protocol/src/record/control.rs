@@ -5,7 +5,7 @@
 //!  Barrier  number = round, flags: 0 arrive, 1 release  (no body)
 //!  Reduce   number = round, flags: 0 part, 1 result     | f64 ... |   count of them
 //!  Stop     flags: 0 finished, 1 failed                 | reason, UTF-8 |
-//!  Clock    number = 0                                  | flushed clock: 8 |
+//!  Clock    number = meetings of the workers so far     | flushed clock: 8 |
 //!  Arm      number = 0                                  | sequence of the board: 8 |
 //!  Notice   number = 0                                  | sequence of the board: 8 |
 //! ```
@@ -75,7 +75,9 @@ pub struct Stop<'a> {
 /// A node's flushed clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReport {
-    /// All pushes made before this clock are in their main copies.
+    /// How often the workers of all nodes had met.
+    pub meetings: u32,
+    /// All pushes made before this clock, counted since, are in their main copies.
     pub flushed: Clock,
 }
 
@@ -148,7 +150,7 @@ impl ClockReport {
         let Ok(clock) = <[u8; 8]>::try_from(body) else {
             return Err(header.wrong("a clock has 8 bytes"));
         };
-        Ok(Self { flushed: Clock(u64::from_le_bytes(clock)) })
+        Ok(Self { meetings: header.number, flushed: Clock(u64::from_le_bytes(clock)) })
     }
 }
 

@@ -48,8 +48,18 @@ struct Job {
 enum What {
     Root,
     Pages(u32),
-    Versions(u32, u64),
-    Row { place: u32, entry: EntryId, again: bool, permit: Option<ReadPermit> },
+    /// Of a page with this word, from when on.
+    Versions {
+        page: u32,
+        word: u64,
+        posted_ns: u64,
+    },
+    Row {
+        place: u32,
+        entry: EntryId,
+        again: bool,
+        permit: Option<ReadPermit>,
+    },
 }
 
 /// See the module. The engine's lock guards it.
@@ -133,7 +143,7 @@ impl Refresher {
     pub(super) fn missing(&mut self, demand: &[u64], now_ns: u64) -> Option<Rank> {
         let mut ranks = (0..).map(Rank::from_index).zip(self.watches.iter_mut().zip(demand));
         let missing = ranks.find(|(_, (watch, wanted))| {
-            let late = watch.ended < **wanted || !watch.again.is_empty();
+            let late = watch.ended < **wanted || !watch.again.is_empty() || watch.retries;
             **wanted > 0 && !watch.pages.is_empty() && late
         });
         missing.map(|(rank, (watch, _))| {
@@ -177,10 +187,7 @@ impl Remote {
         let waiting = engine.refresher.armed.iter().any(Option::is_some);
         // First armed, then folded: a change that the fold misses wakes the engine.
         self.board.set_armed(waiting);
-        let tables = &engine.tables;
-        let changed = self.board.fold(|table, slot| {
-            tables.get(usize::from(table.0)).and_then(|table| table.0.rows.version_of(slot))
-        });
+        let changed = self.tell_board(&engine.tables);
         if waiting {
             let sequence = self.board.sequence();
             for index in 0..engine.refresher.armed.len() {
@@ -196,9 +203,27 @@ impl Remote {
         changed > 0
     }
 
+    /// Folds what workers and updates have changed into this node's board; gives how many rows that were.
+    pub(super) fn tell_board(&self, tables: &[Table]) -> usize {
+        self.board.fold(|table, slot| {
+            tables.get(usize::from(table.0)).and_then(|table| table.0.rows.version_of(slot))
+        })
+    }
+
     /// Reads all replicas of this node anew that have changed by now.
-    pub(super) fn refresh_all(&self) -> Result<()> {
+    pub(crate) fn refresh_all(&self) -> Result<()> {
         let deadline = self.now() + self.wait_limit;
+        // A Grant under way may have been written before what has changed by now.
+        let asked = self.engine().machine.last_number();
+        while !self.engine().machine.answered_up_to(asked) {
+            self.check_deaths()?;
+            if self.now() >= deadline {
+                return Err(
+                    self.late(&super::Waiting { what: "replicas on their way", rank: None })
+                );
+            }
+            self.help(std::time::Duration::from_micros(100))?;
+        }
         let demand = self.engine().refresher.demand(self.timing.now_ns());
         loop {
             let missing = self.engine().refresher.missing(&demand, self.timing.now_ns());
@@ -225,6 +250,7 @@ impl Refresher {
             watch.begun += 1;
             watch.spent_ns = 0;
             watch.open = 1;
+            watch.retries = !watch.again.is_empty();
             self.queue.push_back(Job { owner, what: What::Root });
             for (place, entry) in std::mem::take(&mut watch.again) {
                 watch.open += 1;
@@ -290,7 +316,8 @@ impl Refresher {
         match &mut job.what {
             What::Root => on_board(0, layout::ROOT_BYTES),
             What::Pages(block) => on_board(layout::pages(*block as usize), layout::GROUP_BYTES),
-            What::Versions(page, _) => {
+            What::Versions { page, posted_ns, .. } => {
+                *posted_ns = remote.timing.now_ns();
                 on_board(layout::versions(*page as usize), layout::GROUP_BYTES)
             }
             What::Row { place, entry, again, permit } => {
@@ -348,18 +375,23 @@ impl Refresher {
                     blocks.into_iter().for_each(|block| add(watch, What::Pages(block)));
                 }
                 What::Pages(block) => {
-                    for (page, now) in watch.block(block, |page| word(8 * page)) {
-                        add(watch, What::Versions(page, now));
+                    for (page, word) in watch.block(block, |page| word(8 * page)) {
+                        add(watch, What::Versions { page, word, posted_ns: 0 });
                     }
                 }
-                What::Versions(page, now) => {
+                What::Versions { page, word: now, posted_ns } => {
                     let Some(known) = watch.pages.get_mut(&page) else { return };
                     known.seen = Some(now);
                     let mut changed = Vec::new();
                     known.rows.retain(|&(place, entry)| {
                         let version = word(8 * layout::within(place as usize));
                         let replica = held(entry, (owner, place), remote, tables);
-                        if replica.as_ref().is_some_and(|(_, copy)| copy.version != version) {
+                        // An Ack since counts in the copy's version, and may stand for another's update in this one.
+                        let acked = |row: &ForeignRow<'_>| row.guard.control.acked_ns >= posted_ns;
+                        if replica
+                            .as_ref()
+                            .is_some_and(|(row, copy)| copy.version != version || acked(row))
+                        {
                             changed.push((place, entry));
                         }
                         replica.is_some()

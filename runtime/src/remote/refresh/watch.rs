@@ -38,6 +38,8 @@ pub(super) struct Watch {
     blocks: BTreeMap<u32, u64>,
     /// Replicas whose READ did not count, or that could not be read: next round, whatever the board says.
     pub(super) again: Vec<(u32, EntryId)>,
+    /// Whether the round under way has taken some of those along.
+    pub(super) retries: bool,
     /// READs of the round that have not ended.
     pub(super) open: usize,
     /// The sequence that the round found.
@@ -59,6 +61,7 @@ impl Watch {
             sequence: None,
             blocks: BTreeMap::new(),
             again: Vec::new(),
+            retries: false,
             open: 0,
             found: 0,
             quiet: 0,
@@ -132,6 +135,7 @@ impl Watch {
     /// nothing has changed for long enough.
     pub(super) fn end(&mut self, now_ns: u64, pause_ns: u64, quiet_rounds: u32) -> Option<u64> {
         self.ended = self.begun;
+        self.retries = false;
         let calm = self.sequence == Some(self.found) && self.again.is_empty();
         if self.again.is_empty() {
             self.sequence = Some(self.found);

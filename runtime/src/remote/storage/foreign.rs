@@ -256,6 +256,7 @@ impl Foreign for ForeignRow<'_> {
         self.guard.control.acked += 1;
         if let Some(copy) = &mut self.guard.control.copy {
             copy.version += 1;
+            self.guard.control.acked_ns = self.remote.timing.now_ns();
         }
         if let Some(block) = self.guard.flush.take() {
             self.table.pool.put(block);

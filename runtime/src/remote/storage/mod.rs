@@ -231,6 +231,10 @@ impl<'n> Storage for NodeStorage<'n> {
         })
     }
 
+    fn tell_board(&mut self) {
+        self.remote.tell_board(self.tables);
+    }
+
     fn unshare(&mut self, row: RowId) {
         // Where a worker is at work, the row stays Shared: its place is used again by the next share.
         if let Ok((table, id, guard)) = self.lock(row) {
