@@ -23,8 +23,18 @@ const NEAR: usize = 6;
 /// Keys further on, of which what leads to their entries is being loaded.
 const FAR: usize = 16;
 
+/// Keys that are asked for between two calls of the engine.
+const TOLD_EVERY: usize = 512;
+
 /// How long to wait for room before looking again.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Where the rows of keys that are at home here are likely to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    Here,
+    Away,
+}
 
 impl Remote {
     /// Asks for replicas of the rows of a new table that the policy wants everywhere.
@@ -46,12 +56,12 @@ impl Remote {
 
     /// One more intent names these keys.
     pub(crate) fn want_all(&self, table: &Table, keys: &[Key]) -> Result<()> {
-        self.ahead(table, keys, |key| self.want(table, key))
+        self.ahead(table, keys, Home::Here, |key| self.want(table, key))
     }
 
     /// One intent less names these keys.
     pub(crate) fn unwant_all(&self, table: &Table, keys: &[Key]) {
-        let done = self.ahead(table, keys, |key| {
+        let done = self.ahead(table, keys, Home::Here, |key| {
             self.unwant(table, key);
             Ok(())
         });
@@ -63,16 +73,20 @@ impl Remote {
         &self,
         table: &Table,
         keys: &[Key],
+        home: Home,
         mut work: impl FnMut(Key) -> Result<()>,
     ) -> Result<()> {
         let rows = &table.0.rows;
         let id = |key| ForeignKey { table: table.id(), key };
-        let far = |key| match rows.home_here(key) {
-            Some(home) => rows.prefetch_home(home),
-            None => self.foreign.prefetch_index(id(key)),
+        let far = |key| {
+            let at_home = rows.home_here(key);
+            at_home.into_iter().for_each(|slot| rows.prefetch_home(slot));
+            if at_home.is_none() || home == Home::Away {
+                self.foreign.prefetch_index(id(key));
+            }
         };
         let near = |key| {
-            if rows.home_here(key).is_none() {
+            if home == Home::Away || rows.home_here(key).is_none() {
                 self.foreign.prefetch_entry(id(key));
             }
         };
@@ -135,17 +149,25 @@ impl Remote {
         self.note_unwanted(table, key);
     }
 
-    /// Asks for the main copy of a key; whether there is something to wait for.
-    pub(crate) fn localize(&self, table: &Table, key: Key) -> Result<bool> {
-        let mut asked = false;
-        self.with_row(table, key, |row| {
-            if !row.is_here() {
-                row.guard.control.force = true;
-                row.guard.control.control.want_acquire();
-                row.list();
-                asked = true;
+    /// Asks for the main copies of keys; gives those for which there is something to wait. The first ones are on their way while the
+    /// last ones are looked up.
+    pub(crate) fn localize(&self, table: &Table, keys: &[Key]) -> Result<Vec<Key>> {
+        let mut asked = Vec::with_capacity(keys.len());
+        for part in keys.chunks(TOLD_EVERY) {
+            if !asked.is_empty() {
+                self.fabric.wake();
             }
-        })?;
+            self.ahead(table, part, Home::Away, |key| {
+                self.with_row(table, key, |row| {
+                    if !row.is_here() {
+                        row.guard.control.force = true;
+                        row.guard.control.control.want_acquire();
+                        row.list();
+                        asked.push(key);
+                    }
+                })
+            })?;
+        }
         Ok(asked)
     }
 
@@ -160,7 +182,7 @@ impl Remote {
     /// Waits until all have been answered.
     pub(crate) fn settle_localized(&self, table: &Table, keys: &[Key]) -> Result<()> {
         let deadline = self.now() + self.wait_limit;
-        for &key in keys {
+        self.ahead(table, keys, Home::Away, |key| {
             while !self.is_localized(table, key) {
                 if self.now() >= deadline {
                     return Err(
@@ -170,8 +192,8 @@ impl Remote {
                 self.check_deaths()?;
                 self.help(PAUSE)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Whether an intent of this node names a key.

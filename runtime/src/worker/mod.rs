@@ -250,12 +250,7 @@ impl Worker {
     pub fn localize(&mut self, table: &Table, keys: &[u64]) -> Result<Ticket> {
         let keys = self.check(table, keys, 0, 0)?;
         let Some(remote) = &self.node.remote else { return Ok(Ticket::done()) };
-        let mut asked = Vec::new();
-        for &key in keys {
-            if remote.localize(table, key)? {
-                asked.push(key);
-            }
-        }
+        let asked = remote.localize(table, keys)?;
         remote.nudge()?;
         Ok(Ticket::localize(table, asked))
     }

@@ -142,6 +142,14 @@ impl Directory {
         }
     }
 
+    /// Starts loading the word of a home slot.
+    #[inline]
+    pub(crate) fn prefetch_word(&self, slot: SlotId) {
+        if let Some(word) = self.word(slot) {
+            crate::prefetch::write(std::ptr::from_ref(word).cast());
+        }
+    }
+
     /// Whether an intent names the key of a home slot.
     #[must_use]
     pub fn wanted(&self, slot: SlotId) -> bool {

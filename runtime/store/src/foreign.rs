@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicU64;
 use sterna_protocol::{Key, Rank, TableId};
 
 use crate::pool::{Block, Full};
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 pub(crate) use index::Index;
 use shard::{Cell, CellGuard, Shard};
 
@@ -80,6 +80,9 @@ impl<C: Control> Entry<C> {
     }
 }
 
+/// Entries of a list that are being loaded while its first one is worked on.
+const TAKEN_AHEAD: usize = 6;
+
 /// When what an entry has for its owner is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -112,9 +115,41 @@ pub struct ForeignTable<C> {
     refused: AtomicU64,
 }
 
+/// Entries in the order in which they were listed. Those who list and the engine that takes have a queue and a count each, on lines of
+/// their own; the engine gets all that is listed at once.
+#[derive(Default)]
 struct DirtyList {
-    len: AtomicUsize,
+    listed: Queue,
+    taken: Queue,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Queue {
     entries: Mutex<VecDeque<EntryId>>,
+    /// How many were ever put here, or taken from here; modulo 2^64.
+    count: AtomicUsize,
+}
+
+impl DirtyList {
+    fn push(&self, id: EntryId) {
+        let mut entries = self.listed.lock();
+        entries.push_back(id);
+        self.listed.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn len(&self) -> usize {
+        let taken = self.taken.count.load(Ordering::Relaxed);
+        // One that is taken between the two looks must not make it less than nothing.
+        let len = self.listed.count.load(Ordering::Relaxed).wrapping_sub(taken);
+        if len > usize::MAX / 2 { 0 } else { len }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<EntryId>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<C: Control> ForeignTable<C> {
@@ -122,10 +157,9 @@ impl<C: Control> ForeignTable<C> {
     #[must_use]
     pub fn new(limit: usize, size: usize) -> Self {
         let each = limit.div_ceil(SHARDS).max(1);
-        let list = || DirtyList { len: AtomicUsize::new(0), entries: Mutex::default() };
         Self {
             shards: (0..SHARDS).map(|_| Shard::new(each)).collect(),
-            dirty: (0..2 * size).map(|_| list()).collect(),
+            dirty: (0..2 * size).map(|_| DirtyList::default()).collect(),
             limit: each * SHARDS,
             refused: AtomicU64::new(0),
         }
@@ -192,13 +226,27 @@ impl<C: Control> ForeignTable<C> {
     /// If the job has no such node.
     pub fn take_dirty(&self, owner: Rank, due: Due, most: usize, out: &mut Vec<EntryId>) {
         let list = self.list(owner, due);
-        if list.len.load(Ordering::Relaxed) == 0 {
+        if list.len() == 0 {
             return;
         }
-        let mut entries = list.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = most.min(entries.len());
-        out.extend(entries.drain(..count));
-        list.len.store(entries.len(), Ordering::Relaxed);
+        let mut entries = list.taken.lock();
+        let mut left = most;
+        while left > 0 {
+            if entries.is_empty() {
+                std::mem::swap(&mut *entries, &mut *list.listed.lock());
+                entries.iter().take(TAKEN_AHEAD).for_each(|&soon| self.prefetch_at(soon));
+            }
+            let count = left.min(entries.len());
+            if count == 0 {
+                break;
+            }
+            out.extend(entries.drain(..count));
+            left -= count;
+        }
+        if let Some(&soon) = entries.get(TAKEN_AHEAD) {
+            self.prefetch_at(soon);
+        }
+        list.taken.count.fetch_add(most - left, Ordering::Relaxed);
     }
 
     /// How many entries are listed for an owner, at a glance.
@@ -207,7 +255,7 @@ impl<C: Control> ForeignTable<C> {
     /// If the job has no such node.
     #[must_use]
     pub fn dirty_len(&self, owner: Rank, due: Due) -> usize {
-        self.list(owner, due).len.load(Ordering::Relaxed)
+        self.list(owner, due).len()
     }
 
     fn list(&self, owner: Rank, due: Due) -> &DirtyList {
@@ -275,9 +323,7 @@ impl<C: Control> EntryGuard<'_, C> {
         let id = self.id;
         let entry = Cell::used_mut(&mut self.guard);
         if !std::mem::replace(&mut entry.dirty[due as usize], true) {
-            let mut entries = list.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.push_back(id);
-            list.len.store(entries.len(), Ordering::Relaxed);
+            list.push(id);
         }
     }
 

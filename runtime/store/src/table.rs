@@ -232,6 +232,26 @@ impl RowTable {
         }
     }
 
+    /// Starts loading what a row takes along, or leaves behind, when it goes: the row, its place on the board, its home's word.
+    pub fn prefetch_leaving(&self, key: Key) {
+        let Some((id, slot)) = self.find(key) else { return };
+        slot.prefetch_write();
+        if let Some(place) = self.place_of(id) {
+            crate::prefetch::read(std::ptr::from_ref(place).cast());
+        }
+        if self.home_here(key).is_some() {
+            self.directory.prefetch_word(id);
+        }
+    }
+
+    /// Starts loading a slot that a row will come to.
+    #[inline]
+    pub fn prefetch_slot(&self, slot: SlotId) {
+        if let Some(slot) = self.arena.slot(slot) {
+            slot.prefetch_write();
+        }
+    }
+
     /// Starts loading the header of a home slot and the count of intents that name its key.
     #[inline]
     pub fn prefetch_home(&self, slot: SlotId) {
@@ -296,6 +316,10 @@ impl RowTable {
     /// Takes the place of a row that nobody else has a replica of any more.
     pub fn leave_board(&self, slot: SlotId) {
         let (Some(board), Some(place)) = (&self.board, self.place_of(slot)) else { return };
+        // Most rows that go were on no board; a swap would wait for its line.
+        if place.load(Ordering::Acquire) == 0 {
+            return;
+        }
         if let Some(known) = place.swap(0, Ordering::AcqRel).checked_sub(1) {
             board.clear(known);
         }

@@ -299,6 +299,7 @@ impl Foreign for ForeignRow<'_> {
             return Some(known);
         }
         let slot = self.remote.take_slot(self.table)?;
+        self.table.rows.prefetch_slot(slot);
         self.guard.control.slot = Some(slot);
         Some(slot)
     }

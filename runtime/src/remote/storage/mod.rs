@@ -167,10 +167,8 @@ impl<'n> Storage for NodeStorage<'n> {
 
     fn prefetch(&self, row: RowId) {
         self.remote.foreign.prefetch_entry(ForeignKey { table: row.table, key: row.key });
-        if let Some(table) = self.table(row)
-            && let Some(slot) = table.rows.slot(row.key)
-        {
-            slot.prefetch_write();
+        if let Some(table) = self.table(row) {
+            table.rows.prefetch_leaving(row.key);
         }
     }
 
