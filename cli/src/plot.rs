@@ -22,6 +22,21 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
+/// The share of `count` that is at most so large, from steps: the upper end of each, and how many are in it.
+pub(crate) fn cumulated(name: String, steps: &[(f64, u64)], count: u64) -> Curve {
+    let mut sum = 0.0;
+    // Nothing was less than the first step, the square root of two below its end.
+    let begin = steps.first().map(|step| (step.0 / std::f64::consts::SQRT_2, 0.0));
+    let rest = steps.iter().map(|&(end, within)| {
+        #[allow(clippy::cast_precision_loss, reason = "a drawing")]
+        let share = within as f64 / count as f64;
+        sum += share;
+        (end, f64::min(sum, 1.0))
+    });
+    let points = begin.into_iter().chain(rest).collect();
+    Curve { name, points }
+}
+
 /// An axis: from, to, and the base of its logarithm if it has one.
 pub(crate) struct Axis {
     low: f64,

@@ -20,6 +20,28 @@ fn measure(name: &str, options: &[&str]) -> (String, Value) {
 }
 
 #[test]
+fn replicas_are_measured_idle_while_they_change_and_by_their_age() {
+    let sizes = ["--replicas", "50", "--seconds", "0.2", "--additions", "20"];
+    let (printed, measured) = measure("replicas", &[&["replicas"], &sizes[..]].concat());
+    let idle = &measured["idle"];
+    assert_eq!(idle["changed"].as_u64(), Some(0), "{measured}");
+    assert_eq!(idle["refreshed"].as_f64(), Some(0.0), "nothing changes, nothing is read: {idle}");
+    for change in measured["changes"].as_array().expect("a list") {
+        assert!(change["changed"].as_u64() > Some(0), "{change}");
+        assert!(change["refreshed"].as_f64() > Some(0.0), "{change}");
+        assert!(change["read_bytes"].as_f64() > Some(0.0), "{change}");
+    }
+    // Ten replicas and fifty, both ways.
+    let stale = measured["stale"].as_array().expect("a list");
+    assert_eq!(stale.len(), 4, "{measured}");
+    for line in stale {
+        assert_eq!(line["count"].as_u64(), Some(20), "{line}");
+        assert!(line["p50_us"].as_f64() > Some(0.0), "{line}");
+    }
+    assert!(printed.contains("holder -> owner, 50 replicas"), "{printed}");
+}
+
+#[test]
 fn every_request_of_rows_is_timed_forth_and_back_beside_a_ping_pong() {
     for fabric in ["shm", "tcp"] {
         let sizes = ["--requests", "30", "--turns", "2", "--batch", "1,8", "--idle-us", "200"];

@@ -10,6 +10,7 @@ mod memory;
 mod policies;
 mod relocate;
 mod remote;
+mod replicas;
 mod sampling;
 mod wire;
 
@@ -44,6 +45,8 @@ enum What {
     Policies(Box<policies::PoliciesArgs>),
     /// From the request for a row until it is live here: single rows, from idle, batches; beside a bare ping-pong.
     Relocate(relocate::RelocateArgs),
+    /// Replicas: what they cost when nobody touches them and when some change, and how old they are.
+    Replicas(replicas::ReplicasArgs),
     /// What a network port allows at most: rows per second by size, from the arithmetic of its packets.
     Wire(wire::WireArgs),
 }
@@ -59,6 +62,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         What::Factors(args) => factors::run(args),
         What::Policies(args) => policies::run(args),
         What::Relocate(args) => relocate::run(args),
+        What::Replicas(args) => replicas::run(args),
         What::Wire(args) => wire::run(args),
     }
 }

@@ -34,17 +34,8 @@ pub(super) fn svg(measured: &Measured) -> String {
 
 /// A cell's distribution.
 fn cumulated(cell: &Cell) -> Curve {
-    let mut sum = 0.0;
-    // Nothing took less than the first step, the square root of two below its end.
-    let begin = cell.histogram.first().map(|step| (step.0 / std::f64::consts::SQRT_2, 0.0));
-    let steps = cell.histogram.iter().map(|&(end_us, operations)| {
-        #[allow(clippy::cast_precision_loss, reason = "a drawing")]
-        let share = operations as f64 / cell.spread.count as f64;
-        sum += share;
-        (end_us, f64::min(sum, 1.0))
-    });
-    let points = begin.into_iter().chain(steps).collect();
-    Curve { name: format!("{} {} B", cell.operation.name(), cell.bytes), points }
+    let name = format!("{} {} B", cell.operation.name(), cell.bytes);
+    plot::cumulated(name, &cell.histogram, cell.spread.count)
 }
 
 /// MB/s by size, for each operation and depth.

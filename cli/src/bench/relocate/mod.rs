@@ -321,22 +321,8 @@ fn tell(args: &RelocateArgs, measured: &Measured) -> anyhow::Result<()> {
 
 /// The distribution of each line.
 fn svg(measured: &Measured) -> String {
-    let curves: Vec<Curve> = measured
-        .lines
-        .iter()
-        .map(|line| {
-            let mut sum = 0.0;
-            // Nothing took less than the first step, the square root of two below its end.
-            let begin = line.histogram.first().map(|step| (step.0 / std::f64::consts::SQRT_2, 0.0));
-            let steps = line.histogram.iter().map(|&(end_us, requests)| {
-                #[allow(clippy::cast_precision_loss, reason = "a drawing")]
-                let share = requests as f64 / line.spread.count as f64;
-                sum += share;
-                (end_us, f64::min(sum, 1.0))
-            });
-            Curve { name: line.label(), points: begin.into_iter().chain(steps).collect() }
-        })
-        .collect();
+    let curve = |line: &Line| plot::cumulated(line.label(), &line.histogram, line.spread.count);
+    let curves: Vec<Curve> = measured.lines.iter().map(curve).collect();
     let title =
         format!("sterna bench relocate --fabric {} --floats {}", measured.fabric, measured.floats);
     let mut out = plot::begin(1, 1, &title, &measured.machine);
