@@ -248,6 +248,45 @@ fn steps(round: u64, dim: usize) -> Vec<f32> {
     (0..dim as u64).map(|i| ((round * 7 + i * 3) % 11) as f32 / 8.0 - 0.5).collect()
 }
 
+/// Each node in turn gets all rows, more often than its memory for rows of others has slots: those that rows have left are used
+/// again soon, also where devices read.
+#[test]
+fn rows_go_to_and_fro_within_a_pool_that_is_soon_used_up() {
+    const KEYS: u64 = 400;
+    const TURNS: u16 = 12;
+    let small = |config: NodeConfig| {
+        let mut config = under(Policy::Relocation)(config);
+        config.knobs.pool_kib = 1024;
+        config
+    };
+    job_with(2, 1, a_provider(), small, |node| {
+        let table = node.create_table(TableSpec::new("t", KEYS, 500)).expect("a table");
+        let all: Vec<u64> = (0..KEYS).collect();
+        workers(&node, |mut worker| {
+            for turn in 0..TURNS {
+                if turn % 2 == node.rank().0 {
+                    let ones = vec![1.0; KEYS as usize * 500];
+                    until(&mut worker, "a turn", |worker| {
+                        let asked = worker.localize(&table, &all).expect("a wish");
+                        asked.wait(worker).expect("answers");
+                        all.iter().all(|&key| is_local(worker, &table, key))
+                    });
+                    worker.add(&table, &all, &ones).expect("add");
+                }
+                worker.barrier().expect("all come");
+            }
+            for row in pull(&mut worker, &table, &all).chunks(500) {
+                assert!(row.iter().all(|&value| value == f32::from(TURNS)), "{row:?}");
+            }
+            worker.barrier().expect("all come");
+        });
+        let report = node.job_report().expect("all live");
+        let slots = 2 * 1024 * 1024 / 2016;
+        assert!(report.management["moved"] > 2 * slots, "{report}");
+        node.shutdown().expect("all end");
+    });
+}
+
 fn optimizers() -> [Optimizer; 5] {
     [
         Optimizer::sgd(0.1),

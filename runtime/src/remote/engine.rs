@@ -112,10 +112,10 @@ impl Engine {
         }
     }
 
-    /// Tells all peers where this node's board is.
-    pub(super) fn tell_board(&mut self, token: RegionToken) {
+    /// Tells all peers where this node has what is not of a table.
+    pub(super) fn tell_place(&mut self, arena: Arena, token: RegionToken) {
         self.tell_all(Kind::Chunk, TableId(0), 0, |writer| {
-            writer.chunk(Arena::Boards, 0, &token);
+            writer.chunk(arena, 0, &token);
         });
     }
 
@@ -201,6 +201,9 @@ impl Inbox<'_> {
                 let table = self.engine.tables.get(usize::from(chunk.table.0));
                 match (arena, table) {
                     (Arena::Boards, _) => self.engine.refresher.found_board(from, region),
+                    (Arena::Clocks, _) => {
+                        self.engine.refresher.quarantine.found(from, chunk.token);
+                    }
                     (_, Some(table)) => {
                         if !table.0.peers.learn(from, arena, index as usize, region) {
                             return Err(format!(

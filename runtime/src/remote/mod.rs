@@ -8,6 +8,7 @@ pub(crate) mod chunks;
 mod collective;
 mod engine;
 mod held;
+mod quarantine;
 mod read;
 mod refresh;
 mod storage;
@@ -21,8 +22,9 @@ use std::time::Duration;
 
 use sterna_protocol::Rank;
 use sterna_protocol::ids::RowId;
+use sterna_protocol::record::Arena;
 use sterna_rdma::{Fabric, FabricError, LostReason, Provider};
-use sterna_store::{Board, Budget, ForeignTable};
+use sterna_store::{Board, Budget, ChunkMemory, ForeignTable, clock_page_bytes};
 
 use crate::clocks::Clocks;
 use crate::config::{self, NodeConfig};
@@ -34,6 +36,7 @@ use crate::policy::Policy;
 
 use engine::Engine;
 use held::Held;
+use quarantine::Quarantine;
 use refresh::Refresher;
 
 pub(crate) use chunks::PeerChunks;
@@ -73,8 +76,11 @@ pub(crate) struct Remote {
     round_trip_ns: AtomicU64,
     /// Rows here whose intents have ended and that others have replicas of.
     unwanted: Mutex<Vec<RowId>>,
-    /// Whether some peer reads this node's rows by a device, which guards no READ.
-    reads_by_device: bool,
+    /// Where this node tells of its READs, if peers' devices read rows: they guard no READ.
+    clock_page: Option<ChunkMemory>,
+    /// When a row has left a slot last, and before when slots were left that are free by now.
+    left_ns: AtomicU64,
+    passed_ns: AtomicU64,
     pub(crate) policy: Policy,
     pub(crate) knobs: Knobs,
     /// Keys that the user has called hot.
@@ -111,13 +117,24 @@ impl Remote {
         let known = Arc::clone(&hot);
         let is_hot =
             move |row: RowId| known.read().unwrap_or_else(PoisonError::into_inner).contains(&row);
-        let mut engine = Engine::new(
-            rank,
-            size,
-            config.policy.rule(is_hot),
-            Refresher::new(fabric.open_lane()?, size),
-        );
-        engine.tell_board(chunks::export(&*fabric, &memory)?);
+        let devices: Vec<Rank> = (0..size)
+            .map(Rank::from_index)
+            .filter(|&peer| peer != rank && fabric.provider(peer) == Provider::Verbs)
+            .collect();
+        let clock_page = match devices.is_empty() {
+            true => None,
+            // One line for each worker, one for the engine.
+            false => {
+                Some(chunks::allocate(&*fabric, "clocks", clock_page_bytes(config.workers + 1))?)
+            }
+        };
+        let lane = quarantine::open_lane(&*fabric, clock_page.as_ref(), config.workers)?;
+        let refresher = Refresher::new(lane, size, Quarantine::new(devices));
+        let mut engine = Engine::new(rank, size, config.policy.rule(is_hot), refresher);
+        engine.tell_place(Arena::Boards, chunks::export(&*fabric, &memory)?);
+        if let Some(page) = &clock_page {
+            engine.tell_place(Arena::Clocks, chunks::export(&*fabric, page)?);
+        }
         Ok(Arc::new(Self {
             foreign: ForeignTable::new(FOREIGN_KEYS_MAX, size),
             budget: Budget::new(config.update_bytes_max),
@@ -129,9 +146,9 @@ impl Remote {
             wakes_ns: AtomicU64::new(0),
             round_trip_ns: AtomicU64::new(0),
             unwanted: Mutex::default(),
-            reads_by_device: (0..size)
-                .map(Rank::from_index)
-                .any(|peer| peer != rank && fabric.provider(peer) == Provider::Verbs),
+            clock_page,
+            left_ns: AtomicU64::new(0),
+            passed_ns: AtomicU64::new(0),
             policy: config.policy,
             hot,
             wait_limit: config.wait_limit,

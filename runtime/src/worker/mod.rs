@@ -64,7 +64,7 @@ pub struct Worker {
 impl Worker {
     pub(crate) fn new(node: Arc<NodeState>, index: usize) -> Result<Self> {
         let reader = match &node.remote {
-            Some(remote) => Some(Reader::new(remote.fabric.open_lane()?)),
+            Some(remote) => Some(Reader::new(remote.open_lane(index)?)),
             None => None,
         };
         Ok(Self {

@@ -11,6 +11,7 @@ pub mod shape;
 mod arena;
 mod board;
 mod chunks;
+mod clock;
 mod directory;
 mod foreign;
 mod foreign_slots;
@@ -26,6 +27,7 @@ mod table;
 pub use arena::SlotArena;
 pub use board::{BOARD_ROWS, Board, layout as board_layout};
 pub use chunks::ChunkError;
+pub use clock::{LaneSeen, ReadClock, clock_page_bytes, lanes_seen};
 pub use directory::Directory;
 pub use foreign::{
     Control, Due, Entry, EntryGuard, EntryId, ForeignCounts, ForeignKey, ForeignTable,

@@ -24,6 +24,7 @@ use sterna_store::{EntryId, board_layout as layout, shape::HEADER_BYTES};
 
 use super::engine::Engine;
 use super::held::CopyOf;
+use super::quarantine::Quarantine;
 use super::storage::{ForeignRow, NewCopy, read_floats};
 use super::{Remote, read};
 use crate::error::Result;
@@ -60,6 +61,8 @@ enum What {
         again: bool,
         permit: Option<ReadPermit>,
     },
+    /// No part of a round: whether slots that the peer may be reading are free.
+    Clocks,
 }
 
 /// See the module. The engine's lock guards it.
@@ -78,12 +81,15 @@ pub(super) struct Refresher {
     row: Vec<f32>,
     /// Rows read anew.
     pub(super) refreshed: u64,
+    /// Its READs use the same lane.
+    pub(super) quarantine: Quarantine,
 }
 
 impl Refresher {
-    pub(super) fn new(lane: Box<dyn ReadLane>, size: usize) -> Self {
+    pub(super) fn new(lane: Box<dyn ReadLane>, size: usize, quarantine: Quarantine) -> Self {
         Self {
             lane,
+            quarantine,
             watches: (0..size).map(|_| Watch::new()).collect(),
             queue: VecDeque::new(),
             open: Vec::new(),
@@ -103,9 +109,14 @@ impl Refresher {
     pub(super) fn peer_lost(&mut self, peer: Rank) {
         self.armed[peer.index()] = None;
         self.looking[peer.index()] = false;
-        let queued = self.queue.len();
-        self.queue.retain(|job| job.owner != peer);
-        self.watches[peer.index()].lose(queued - self.queue.len());
+        let mut unposted = 0;
+        self.queue.retain(|job| {
+            let lost = job.owner == peer;
+            unposted += usize::from(lost && !matches!(job.what, What::Clocks));
+            !lost
+        });
+        self.watches[peer.index()].lose(unposted);
+        self.quarantine.lost(peer);
     }
 
     /// A holder has seen this sequence of this node's board and wants to be told of the next.
@@ -161,6 +172,9 @@ impl Remote {
             engine.refresher.watches[owner.index()].add(board, place, now_ns);
         }
         let refresher = &mut engine.refresher;
+        for owner in self.look_at_clocks(&mut refresher.quarantine, now_ns) {
+            refresher.queue.push_back(Job { owner, what: What::Clocks });
+        }
         if refresher.open.len() == refresher.idle.len() && refresher.queue.is_empty() {
             let due =
                 |watch: &Watch| matches!(watch.mode, Mode::Active { next_ns } if next_ns <= now_ns);
@@ -281,7 +295,7 @@ impl Refresher {
     fn post(&mut self, remote: &Remote, tables: &[Table]) -> Result<()> {
         while let Some(mut job) = self.queue.pop_front() {
             let Some(read) = self.prepare(&mut job, remote, tables) else {
-                self.watches[job.owner.index()].open -= 1;
+                self.drop_unposted(job, remote);
                 continue;
             };
             let token = self.idle.pop().unwrap_or_else(|| {
@@ -294,7 +308,7 @@ impl Refresher {
                     self.idle.push(token);
                     give_back(&mut job, remote, tables);
                     if !matches!(error, FabricError::LaneFull { .. }) {
-                        self.watches[job.owner.index()].open -= 1;
+                        self.drop_unposted(job, remote);
                         continue;
                     }
                     self.queue.push_front(job);
@@ -303,6 +317,14 @@ impl Refresher {
             }
         }
         Ok(self.lane.submit()?)
+    }
+
+    /// A job that needs, or gets, no READ.
+    fn drop_unposted(&mut self, job: Job, remote: &Remote) {
+        match job.what {
+            What::Clocks => self.quarantine.looked(job.owner, None, remote.timing.now_ns()),
+            _ => self.watches[job.owner.index()].open -= 1,
+        }
     }
 
     /// What to read for a job; nothing if it is not to be done.
@@ -314,6 +336,11 @@ impl Refresher {
             Some(Read { peer: job.owner, region, offset: offset as u64, len, token: 0 })
         };
         match &mut job.what {
+            What::Clocks => {
+                let page = self.quarantine.page(job.owner)?;
+                let len = u32::try_from(page.bytes).ok()?;
+                Some(Read { peer: job.owner, region: page.id, offset: 0, len, token: 0 })
+            }
             What::Root => on_board(0, layout::ROOT_BYTES),
             What::Pages(block) => on_board(layout::pages(*block as usize), layout::GROUP_BYTES),
             What::Versions { page, posted_ns, .. } => {
@@ -349,14 +376,18 @@ impl Refresher {
     }
 
     fn collect(&mut self, remote: &Remote, tables: &[Table]) -> Result<usize> {
-        let Self { lane, watches, queue, open, idle, row, refreshed, .. } = self;
+        let Self { lane, watches, queue, open, idle, row, refreshed, quarantine, .. } = self;
         let done = lane.poll(&mut |completion: Completion<'_>| {
             let token = usize::try_from(completion.token).expect("a token of this lane");
             let Some(mut job) = open.get_mut(token).and_then(Option::take) else { return };
             idle.push(token);
-            let watch = &mut watches[job.owner.index()];
-            watch.open -= 1;
             let owner = job.owner;
+            if let What::Clocks = job.what {
+                let page = completion.result.as_ref().ok().map(|data| data.bytes);
+                return quarantine.looked(owner, page, remote.timing.now_ns());
+            }
+            let watch = &mut watches[owner.index()];
+            watch.open -= 1;
             let mut add = |watch: &mut Watch, what: What| {
                 watch.open += 1;
                 queue.push_back(Job { owner, what });
@@ -370,6 +401,7 @@ impl Refresher {
                 u64::from_le_bytes(data.bytes[at..at + 8].try_into().expect("eight bytes"))
             };
             match job.what {
+                What::Clocks => {}
                 What::Root => {
                     let blocks = watch.root(|block| word(layout::block(block)));
                     blocks.into_iter().for_each(|block| add(watch, What::Pages(block)));

@@ -36,9 +36,6 @@ pub(crate) struct NewCopy {
     pub(crate) place: EntryId,
 }
 
-/// Longer than a READ can be under way: a connection of RDMA gives up after seven tries of at most four seconds each.
-const READ_NS_MAX: u64 = 30_000_000_000;
-
 /// See the module. The engine owns it.
 pub(crate) struct NodeStorage<'n> {
     pub(crate) remote: &'n Remote,
@@ -305,16 +302,10 @@ impl<'n> NodeStorage<'n> {
 }
 
 impl Remote {
-    /// From when on a slot may be used again that a row has left now. Where READs see the header before and after the row, at once;
-    /// where a device fetches all of it in any order, when every READ that may name the slot has ended or failed.
-    fn reusable_ns(&self) -> u64 {
-        if self.reads_by_device { self.timing.now_ns().saturating_add(READ_NS_MAX) } else { 0 }
-    }
-
     /// A slot for a row of another home: one that is free, or in one more chunk within the memory cap.
     fn take_slot(&self, table: &TableState) -> Option<SlotId> {
         loop {
-            match table.rows.take_slot(self.timing.now_ns()) {
+            match table.rows.take_slot(self.rested_ns()) {
                 Ok(slot) => return Some(slot),
                 Err(NoSlot::Chunk) => self.grow(table)?,
                 Err(NoSlot::Full) => return None,
