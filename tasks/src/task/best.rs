@@ -59,6 +59,7 @@ impl<T: Task> Trainer<'_, '_, T> {
         if !self.run.config.keeps_best() {
             return Ok(());
         }
+        self.worker.set_evaluating(true);
         // Buffers of the last best, if there was one.
         let mut old = self.best.take().map(|best| best.shards).unwrap_or_default().into_iter();
         let mut shards = Vec::new();
@@ -71,6 +72,7 @@ impl<T: Task> Trainer<'_, '_, T> {
                 shards.push(values);
             }
         }
+        self.worker.set_evaluating(false);
         self.best = Some(Best { shards, quality: quality.clone() });
         // Nobody steps on while another still copies.
         self.worker.barrier()?;

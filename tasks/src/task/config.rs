@@ -85,6 +85,12 @@ impl RunConfig {
         self.patience > 0 || self.keep_best
     }
 
+    /// Whether a validation is due after so many epochs; there is one at the end in any case.
+    #[must_use]
+    pub fn validates(&self, epochs: u32) -> bool {
+        self.valid_every > 0 && epochs.is_multiple_of(self.valid_every)
+    }
+
     /// Refuses settings that cannot work, by name.
     ///
     /// # Errors

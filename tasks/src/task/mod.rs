@@ -143,6 +143,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod best;
 pub mod check;
 mod checkpoint;

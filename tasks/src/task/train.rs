@@ -5,19 +5,19 @@
 //! between meetings. What they decide together (to stop, to stop early) follows from numbers that
 //! all of them have, so none has to lead.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use sterna::{Node, Table, Worker};
 
+use super::ahead::Ahead;
 use super::best::Best;
 use super::checkpoint::{self, Checkpoints, Found, History, Place};
 use super::progress::{EpochEnd, Progress};
 use super::samples::{Prepared, Sources};
 use super::tell::{self, Outcome};
 use super::{
-    Dealt, Description, Epoch, Loss, Moment, Parameters, Part, Quality, RunConfig, Share, Split,
-    Task, TaskError, order,
+    Dealt, Description, Epoch, Loss, Moment, Parameters, Quality, RunConfig, Share, Split, Task,
+    TaskError,
 };
 use crate::report::Report;
 
@@ -30,7 +30,7 @@ pub(super) struct Run<'a, T> {
     pub(super) checkpoints: Option<Checkpoints>,
     found: Option<Found>,
     fingerprint: f64,
-    nodes: usize,
+    pub(super) nodes: usize,
 }
 
 /// One worker's training.
@@ -39,15 +39,10 @@ pub(super) struct Trainer<'a, 'p, T: Task> {
     pub(super) worker: Worker,
     pub(super) share: Share,
     pub(super) progress: Option<&'p mut dyn Progress>,
-    state: T::State,
-    sources: Sources,
-    order: Vec<u32>,
-    /// Batches that are drawn, the next one first.
-    drawn: std::collections::VecDeque<Drawn<T::Batch>>,
-    /// Batches that are done, to be drawn again.
-    used: Vec<T::Batch>,
-    /// Of the batch that is announced, by table.
-    keys: Vec<Vec<u64>>,
+    pub(super) state: T::State,
+    pub(super) sources: Sources,
+    pub(super) order: Vec<u32>,
+    pub(super) ahead: Ahead<T::Batch>,
     pub(super) place: Place,
     pub(super) history: History,
     pub(super) best: Option<Best>,
@@ -56,14 +51,6 @@ pub(super) struct Trainer<'a, 'p, T: Task> {
     /// Where this epoch began for this worker, and what it has seen since.
     pub(super) started: Instant,
     pub(super) seen: Seen,
-}
-
-/// A batch that was drawn: what it is, and where the epoch stands once it is done.
-struct Drawn<B> {
-    /// None if this worker has no part in the round.
-    batch: Option<(B, Prepared)>,
-    first: usize,
-    end: usize,
 }
 
 /// Progress in an epoch as one worker sees it, in examples of the whole job.
@@ -173,9 +160,7 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
             state: run.task.state(share),
             sources: Sources::default(),
             order: Vec::new(),
-            drawn: std::collections::VecDeque::new(),
-            used: Vec::new(),
-            keys: Vec::new(),
+            ahead: Ahead::default(),
             place: run.found.as_ref().map(Found::place).unwrap_or_default(),
             history: run.found.as_ref().map(Found::history).unwrap_or_default(),
             best: None,
@@ -272,8 +257,9 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         self.history.epoch_seconds.push(seconds);
         self.history.loss.push(loss);
         let last = self.place.epochs == config.epochs;
-        let due = config.valid_every > 0 && self.place.epochs.is_multiple_of(config.valid_every);
-        let valid = !stop && (due || last) && self.run.task.has(Split::Valid);
+        let valid = !stop
+            && (config.validates(self.place.epochs) || last)
+            && self.run.task.has(Split::Valid);
         let valid = if valid { Some(self.validate()?) } else { None };
         if let Some(progress) = &mut self.progress {
             let (epoch, epochs) = (number + 1, config.epochs);
@@ -284,11 +270,11 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
 
     /// Trains the rest of a phase. Returns whether to stop, and whether the phase is unfinished.
     fn phase(&mut self, loss: &mut Loss) -> Result<(bool, bool), TaskError> {
-        let epoch = self.epoch_now();
-        let dealt = self.run.task.order(&epoch, &mut self.order);
+        let dealt = self.begin_phase();
         let meeting = self.rounds(dealt, None)?;
         loss.merge(meeting.loss);
         let Some(furthest) = meeting.stop_at else { return Ok((false, false)) };
+        self.ahead.forget();
         if dealt == Dealt::Shared {
             // All go on to where the first of them was: what they did is then one whole part of
             // the phase's order, and the checkpoint says all with one number.
@@ -303,15 +289,14 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         let count = self.order.len();
         let batch = self.run.task.batch_len(self.share.count).max(1);
         let workers = self.share.count;
-        let ahead = self.run.config.ahead;
         let mut loss = Loss::default();
         let mut stopped = false;
         while self.place.examples < until.unwrap_or(count) && !stopped {
-            self.draw_up_to(ahead, dealt, batch)?;
-            let next = self.drawn.pop_front().expect("one is drawn");
+            self.draw(dealt, batch)?;
+            let next = self.ahead.pop().expect("one is drawn");
             if let Some((mut batch, mut prepared)) = next.batch {
                 loss.merge(self.one_step(&mut batch, &mut prepared)?);
-                self.used.push(batch);
+                self.ahead.done(batch);
             }
             self.place.examples = next.end;
             let done = next.end - next.first;
@@ -333,82 +318,6 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         self.meet(loss, stopped)
     }
 
-    /// Draws batches until `ahead` are waiting behind the next one, and announces their keys for the clocks of their steps.
-    fn draw_up_to(
-        &mut self,
-        ahead: usize,
-        dealt: Dealt,
-        batch_len: usize,
-    ) -> Result<(), TaskError> {
-        let (count, epoch) = (self.order.len(), self.epoch_now());
-        while self.drawn.len() <= ahead {
-            let first = self.drawn.back().map_or(self.place.examples, |drawn| drawn.end);
-            if first >= count {
-                return Ok(());
-            }
-            let (end, mine) = match dealt {
-                Dealt::Shared => order::round(first, count, batch_len, self.share),
-                Dealt::Own => {
-                    let end = count.min(first + batch_len);
-                    (end, first..end)
-                }
-            };
-            let batch = if mine.is_empty() {
-                None
-            } else {
-                let mut batch = self.used.pop().unwrap_or_default();
-                let part = Part { examples: &self.order[mine], epoch, first };
-                self.run.task.draw(&mut self.state, &part, &mut batch);
-                let clocks = self.clocks_of_next(ahead);
-                let drawn = (&batch, &part);
-                let (task, worker) = (self.run.task, &mut self.worker);
-                let prepared = self.sources.prepare(task, drawn, worker, clocks.clone())?;
-                self.announce(clocks, &batch)?;
-                Some((batch, prepared))
-            };
-            self.drawn.push_back(Drawn { batch, first, end });
-        }
-        Ok(())
-    }
-
-    /// The clocks of the step of a batch that is drawn behind all others; none if nothing is announced.
-    fn clocks_of_next(&self, ahead: usize) -> Range<u64> {
-        let steps = self.drawn.iter().filter(|drawn| drawn.batch.is_some()).count() as u64;
-        let start = self.worker.clock().0 + steps;
-        start..start + u64::from(ahead > 0)
-    }
-
-    /// Says which keys a batch will use.
-    fn announce(&mut self, clocks: Range<u64>, batch: &T::Batch) -> Result<(), TaskError> {
-        if clocks.is_empty() || self.run.nodes == 1 {
-            return Ok(());
-        }
-        self.keys.resize_with(self.run.tables.len(), Vec::new);
-        self.keys.iter_mut().for_each(Vec::clear);
-        self.run.task.keys(batch, &mut self.keys);
-        for (table, keys) in self.run.tables.iter().zip(&self.keys) {
-            self.worker.intent(table, keys, clocks.clone())?;
-        }
-        Ok(())
-    }
-
-    /// Says which keys the evaluation will read that comes now.
-    pub(super) fn announce_evaluation(&mut self, split: Split) -> Result<(), TaskError> {
-        if self.run.config.ahead == 0 || self.run.nodes == 1 {
-            return Ok(());
-        }
-        self.keys.resize_with(self.run.tables.len(), Vec::new);
-        self.keys.iter_mut().for_each(Vec::clear);
-        self.run.task.evaluated(split, self.share, &mut self.keys);
-        let now = self.worker.clock().0;
-        for (table, keys) in self.run.tables.iter().zip(&mut self.keys) {
-            keys.sort_unstable();
-            keys.dedup();
-            self.worker.intent(table, keys, now..now + 1)?;
-        }
-        Ok(())
-    }
-
     /// Trains on one batch.
     fn one_step(
         &mut self,
@@ -423,7 +332,7 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
         Ok(loss)
     }
 
-    fn epoch_now(&self) -> Epoch {
+    pub(super) fn epoch_now(&self) -> Epoch {
         let (number, phase) = (self.place.epochs, self.place.phases);
         Epoch { number, phase, seed: self.run.config.seed, share: self.share }
     }
@@ -439,8 +348,6 @@ impl<'a, 'p, T: Task> Trainer<'a, 'p, T> {
     /// Meets all workers of the job, to sum up losses and to learn whether any saw a request to
     /// stop. A worker comes here at the phase's end or at the request, whichever it sees first.
     fn meet(&mut self, loss: Loss, stopped: bool) -> Result<Meeting, TaskError> {
-        let batches = self.drawn.drain(..).filter_map(|drawn| drawn.batch);
-        self.used.extend(batches.map(|(batch, _)| batch));
         let mut sums = vec![0.0; 3 + self.share.count];
         sums[..3].copy_from_slice(&[loss.sum, loss.count, f64::from(u8::from(stopped))]);
         #[expect(clippy::cast_precision_loss, reason = "examples are far fewer than 2^52")]
