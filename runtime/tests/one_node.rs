@@ -275,3 +275,20 @@ fn rows_that_fit_no_record_are_refused_with_the_longest_that_do() {
         make(most + 1).expect_err("and is not lower than need be");
     }
 }
+
+#[test]
+fn a_ticket_that_is_done_means_that_all_workers_see_the_update() {
+    let node = node(2);
+    let table = node.create_table(TableSpec::new("t", 8, 1)).expect("a table");
+    let (mut one, mut two) = (node.worker(0).expect("a worker"), node.worker(1).expect("a worker"));
+    for sum in (1..20_u8).map(|round| f32::from(round) * 4.0) {
+        // Workers that push by turns get private copies of the row.
+        one.add(&table, &[3], &[1.0]).expect("add");
+        two.add_async(&table, &[3], &[1.0]).expect("add").wait(&mut two).expect("alone");
+        one.add(&table, &[3], &[1.0]).expect("add");
+        let ticket = one.add_async(&table, &[3], &[1.0]).expect("add");
+        while !ticket.is_done(&mut one).expect("alone") {}
+        ticket.wait(&mut one).expect("alone");
+        assert_eq!(pull(&mut two, &table, &[3]), [sum]);
+    }
+}

@@ -9,6 +9,7 @@ use sterna_protocol::Key;
 
 use super::{Wait, Worker};
 use crate::error::Result;
+use crate::keys::as_keys;
 use crate::remote::{Request, Unsettled};
 use crate::table::Table;
 
@@ -23,8 +24,8 @@ enum Kind {
     Done,
     /// Values of rows that were here, and the call that reads the others.
     Pull { table: Table, keys: usize, values: Vec<f32>, serial: Option<u32>, _handle: Arc<()> },
-    /// Updates that the owners have not acknowledged.
-    Write(Vec<Unsettled>),
+    /// Updates that the owners have not acknowledged, and keys whose updates are still in this worker's private copies.
+    Write { table: Table, private: Vec<Key>, open: Vec<Unsettled> },
     /// Rows that were asked for.
     Localize { table: Table, keys: Vec<Key> },
 }
@@ -79,13 +80,37 @@ impl Worker {
     /// As [`Worker::set`].
     pub fn set_async(&mut self, table: &Table, keys: &[u64], values: &[f32]) -> Result<Ticket> {
         let open = self.set_values(table, keys, values, Wait::Later)?;
-        Ok(Ticket(if open.is_empty() { Kind::Done } else { Kind::Write(open) }))
+        Ok(Ticket(if open.is_empty() {
+            Kind::Done
+        } else {
+            Kind::Write { table: table.clone(), private: Vec::new(), open }
+        }))
     }
 
     fn written(&self, table: &Table, keys: &[u64]) -> Ticket {
-        let Some(remote) = &self.node.remote else { return Ticket(Kind::Done) };
-        let open = keys.iter().filter_map(|&key| remote.unsettled(table.id(), Key(key)));
-        Ticket(Kind::Write(open.collect()))
+        let keys = as_keys(keys);
+        let hot = self.hot.get(usize::from(table.id().0)).and_then(Option::as_ref);
+        let private = match hot {
+            Some((_, hot)) if !hot.is_empty() => {
+                keys.iter().copied().filter(|&key| hot.holds(key)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let open: Vec<Unsettled> = match &self.node.remote {
+            Some(remote) => keys.iter().filter_map(|&key| remote.unsettled(table.id(), key)).collect(),
+            None => Vec::new(),
+        };
+        if private.is_empty() && open.is_empty() {
+            return Ticket(Kind::Done);
+        }
+        Ticket(Kind::Write { table: table.clone(), private, open })
+    }
+
+    /// Puts what private copies of these keys hold where others see it; gives what is on its way then.
+    fn unfold(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Unsettled>> {
+        self.settle(table, keys)?;
+        let Some(remote) = &self.node.remote else { return Ok(Vec::new()) };
+        Ok(keys.iter().filter_map(|&key| remote.unsettled(table.id(), key)).collect())
     }
 }
 
@@ -103,15 +128,19 @@ impl Ticket {
     /// # Errors
     /// As [`Ticket::wait`].
     pub fn is_done(&self, worker: &mut Worker) -> Result<bool> {
+        let mut unfolded = Vec::new();
+        if let Kind::Write { table, private, .. } = &self.0 {
+            unfolded = worker.unfold(table, private)?;
+        }
         let (Some(remote), Some(reader)) = (&worker.node.remote, &mut worker.reader) else {
             return Ok(true);
         };
         match &self.0 {
             Kind::Done | Kind::Pull { serial: None, .. } => Ok(true),
             Kind::Pull { serial: Some(serial), .. } => reader.is_done(remote, *serial),
-            Kind::Write(open) => {
+            Kind::Write { open, .. } => {
                 remote.nudge()?;
-                Ok(open.iter().all(|unsettled| remote.is_settled(unsettled)))
+                Ok(open.iter().chain(&unfolded).all(|unsettled| remote.is_settled(unsettled)))
             }
             Kind::Localize { table, keys } => {
                 remote.nudge()?;
@@ -155,10 +184,13 @@ impl Ticket {
                 }
                 Ok(())
             }
-            Kind::Write(open) => match &worker.node.remote {
-                Some(remote) => remote.settle_all(&open, "an update"),
-                None => Ok(()),
-            },
+            Kind::Write { table, private, mut open } => {
+                open.extend(worker.unfold(&table, &private)?);
+                match &worker.node.remote {
+                    Some(remote) => remote.settle_all(&open, "an update"),
+                    None => Ok(()),
+                }
+            }
             Kind::Localize { table, keys } => match &worker.node.remote {
                 Some(remote) => remote.settle_localized(&table, &keys),
                 None => Ok(()),
