@@ -277,6 +277,19 @@ impl Remote {
         [counted.moved_here, counted.shared, refreshed, counted.offered, counted.refused, dropped]
     }
 
+    /// Requests parked here, and the most that one peer has not answered; nothing while the engine is at work.
+    pub(crate) fn owed(&self) -> Option<(usize, usize)> {
+        let engine = self.engine.try_lock().ok()?;
+        let peers = (0..self.fabric.size()).map(Rank::from_index);
+        let unanswered = peers.map(|peer| engine.machine.unanswered(peer)).max();
+        Some((engine.machine.parked(), unanswered.unwrap_or(0)))
+    }
+
+    /// Memory for rows of other homes: what is in use and what may be, in bytes.
+    pub(crate) fn pool(&self) -> (usize, usize) {
+        (self.pool_bytes.load(Ordering::Relaxed), self.pool_bytes_max)
+    }
+
     /// How long a request and its answer take, smoothed, in nanoseconds.
     pub(crate) fn round_trip_ns(&self) -> u64 {
         self.round_trip_ns.load(Ordering::Relaxed)

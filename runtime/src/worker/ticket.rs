@@ -97,7 +97,9 @@ impl Worker {
             _ => Vec::new(),
         };
         let open: Vec<Unsettled> = match &self.node.remote {
-            Some(remote) => keys.iter().filter_map(|&key| remote.unsettled(table.id(), key)).collect(),
+            Some(remote) => {
+                keys.iter().filter_map(|&key| remote.unsettled(table.id(), key)).collect()
+            }
             None => Vec::new(),
         };
         if private.is_empty() && open.is_empty() {

@@ -123,6 +123,12 @@ impl Entry {
         }
     }
 
+    /// What a READ found is the base now. Other READs that are under way do not count: where a device reads, nobody can tell
+    /// which of them found the newer row.
+    pub fn replaced(&mut self) {
+        self.changed();
+    }
+
     /// Gives a permit back whose READ was never posted, or failed.
     pub fn cancel_read(&mut self, permit: ReadPermit) {
         if permit.held {

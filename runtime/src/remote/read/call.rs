@@ -382,8 +382,8 @@ impl Call {
             // What was seen once is not to be unseen by the next pull of the replica.
             row.resize(state.shape.row_len(), 0.0);
             read_floats(&bytes[HEADER_BYTES..], row);
-            let [before, after] = data.map_or([MetaWord(0); 2], metas);
-            if entry.refresh(row, before, after) {
+            let heads = data.map_or([MetaWord(0); 2], metas);
+            if entry.refresh(row, heads, None).is_some() {
                 out.copy_from_slice(&row[..self.floats]);
                 return true;
             }

@@ -25,12 +25,12 @@ use sterna_store::{EntryId, board_layout as layout, shape::HEADER_BYTES};
 use super::engine::Engine;
 use super::held::CopyOf;
 use super::quarantine::Quarantine;
-use super::storage::{ForeignRow, NewCopy, read_floats};
+use super::storage::{ForeignRow, NewCopy, is_older, read_floats};
 use super::{Remote, read};
 use crate::error::Result;
 use crate::table::Table;
 
-use watch::{Mode, Watch};
+use watch::{Again, Mode, Watch};
 
 /// How often an engine looks whether its rows have changed while holders look at its board, in nanoseconds.
 const FOLD_NS: u64 = 200_000;
@@ -55,11 +55,13 @@ enum What {
         word: u64,
         posted_ns: u64,
     },
+    /// `known`: a version that the row has had.
     Row {
         place: u32,
         entry: EntryId,
         again: bool,
         permit: Option<ReadPermit>,
+        known: Option<u64>,
     },
     /// No part of a round: whether slots that the peer may be reading are free.
     Clocks,
@@ -266,9 +268,9 @@ impl Refresher {
             watch.open = 1;
             watch.retries = !watch.again.is_empty();
             self.queue.push_back(Job { owner, what: What::Root });
-            for (place, entry) in std::mem::take(&mut watch.again) {
+            for Again { place, entry, known } in std::mem::take(&mut watch.again) {
                 watch.open += 1;
-                let what = What::Row { place, entry, again: true, permit: None };
+                let what = What::Row { place, entry, again: true, permit: None, known };
                 self.queue.push_back(Job { owner, what });
             }
         }
@@ -347,13 +349,14 @@ impl Refresher {
                 *posted_ns = remote.timing.now_ns();
                 on_board(layout::versions(*page as usize), layout::GROUP_BYTES)
             }
-            What::Row { place, entry, again, permit } => {
+            What::Row { place, entry, again, permit, known } => {
+                let later = Again { place: *place, entry: *entry, known: *known };
                 let (mut row, copy) = held(*entry, (job.owner, *place), remote, tables)?;
                 let location = row.guard.control.location;
                 let Some(granted) = row.guard.control.control.refresh(*again) else {
                     let waits = row.guard.control.control.state() == EntryState::Replica;
                     if waits {
-                        watch.again.push((*place, *entry));
+                        watch.again.push(later);
                     }
                     return None;
                 };
@@ -364,7 +367,7 @@ impl Refresher {
                 let (Some(at), Some(region)) = (at, region) else {
                     row.guard.control.control.cancel_read(granted);
                     row.list();
-                    watch.again.push((*place, *entry));
+                    watch.again.push(later);
                     return None;
                 };
                 *permit = Some(granted);
@@ -414,7 +417,7 @@ impl Refresher {
                 What::Versions { page, word: now, posted_ns } => {
                     let Some(known) = watch.pages.get_mut(&page) else { return };
                     known.seen = Some(now);
-                    let mut changed = Vec::new();
+                    let mut changed: Vec<Again> = Vec::new();
                     known.rows.retain(|&(place, entry)| {
                         let version = word(8 * layout::within(place as usize));
                         let replica = held(entry, (owner, place), remote, tables);
@@ -424,23 +427,24 @@ impl Refresher {
                             .as_ref()
                             .is_some_and(|(row, copy)| copy.version != version || acked(row))
                         {
-                            changed.push((place, entry));
+                            changed.push(Again { place, entry, known: Some(version) });
                         }
                         replica.is_some()
                     });
                     if known.rows.is_empty() {
                         watch.pages.remove(&page);
                     }
-                    for (place, entry) in changed {
-                        add(watch, What::Row { place, entry, again: false, permit: None });
+                    for Again { place, entry, known } in changed {
+                        let (again, permit) = (false, None);
+                        add(watch, What::Row { place, entry, again, permit, known });
                     }
                 }
-                What::Row { place, entry, permit, .. } => {
+                What::Row { place, entry, permit, known, .. } => {
                     let Some(permit) = permit else { return };
-                    match settle(entry, permit, data, row, remote, tables) {
-                        Some(true) => *refreshed += 1,
-                        Some(false) => watch.again.push((place, entry)),
-                        None => {}
+                    match settle(entry, (permit, known), data, row, remote, tables) {
+                        Settled::Fresh => *refreshed += 1,
+                        Settled::Again(known) => watch.again.push(Again { place, entry, known }),
+                        Settled::Gone => {}
                     }
                 }
             }
@@ -479,31 +483,47 @@ fn give_back(job: &mut Job, remote: &Remote, tables: &[Table]) {
     }
 }
 
-/// Lets the entry judge a row that was read, and makes it the replica's base. `false`: once more; nothing: there is no replica.
+/// What a row that was read is to a replica.
+enum Settled {
+    /// Its base.
+    Fresh,
+    /// It is to be read once more, after which its version is known to have been this.
+    Again(Option<u64>),
+    /// There is no replica.
+    Gone,
+}
+
+/// Lets the entry judge a row that was read, and makes it the replica's base.
 fn settle(
     entry: EntryId,
-    permit: ReadPermit,
+    (permit, known): (ReadPermit, Option<u64>),
     data: &ReadData<'_>,
     row: &mut Vec<f32>,
     remote: &Remote,
     tables: &[Table],
-) -> Option<bool> {
-    let guard = remote.foreign.at(entry)?;
-    let table = &tables.get(usize::from(guard.key().table.0))?.0;
+) -> Settled {
+    let Some(guard) = remote.foreign.at(entry) else { return Settled::Gone };
+    let Some(table) = tables.get(usize::from(guard.key().table.0)) else { return Settled::Gone };
+    let table = &table.0;
     let mut entry = ForeignRow { table, guard, remote, copies: None };
     let found = read::judge(entry.guard.key().key, Some(permit.epoch), data, false);
     let verdict = entry.guard.control.control.finish_read(permit, found);
     let replica = entry.guard.control.control.state() == EntryState::Replica;
-    let mut fresh = false;
+    let mut settled = if replica { Settled::Again(known) } else { Settled::Gone };
     if replica && verdict == ReadVerdict::Accept {
-        let [before, after] = read::metas(data);
+        let heads = read::metas(data);
         row.resize(table.shape.row_len(), 0.0);
         read_floats(&data.bytes[HEADER_BYTES..], row);
-        fresh = entry.refresh(row, before, after);
+        if let Some(version) = entry.refresh(row, heads, known) {
+            // Where a device reads, the header may be newer than the rest: the next READ will not be.
+            let told = heads[0].version();
+            let whole = !is_older(version, told);
+            settled = if whole { Settled::Fresh } else { Settled::Again(Some(told)) };
+        }
     }
     // An exchange may have been held back for this READ.
     entry.list();
-    replica.then_some(fresh)
+    settled
 }
 
 impl std::fmt::Debug for Refresher {

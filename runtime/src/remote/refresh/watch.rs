@@ -18,6 +18,14 @@ pub(super) enum Mode {
     Armed,
 }
 
+/// A replica that is to be read anew: its place on the board and its entry, and a version that its row is known to have had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    pub(super) place: u32,
+    pub(super) entry: EntryId,
+    pub(super) known: Option<u64>,
+}
+
 /// The rows of a page that have replicas here.
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -37,7 +45,7 @@ pub(super) struct Watch {
     sequence: Option<u64>,
     blocks: BTreeMap<u32, u64>,
     /// Replicas whose READ did not count, or that could not be read: next round, whatever the board says.
-    pub(super) again: Vec<(u32, EntryId)>,
+    pub(super) again: Vec<Again>,
     /// Whether the round under way has taken some of those along.
     pub(super) retries: bool,
     /// READs of the round that have not ended.

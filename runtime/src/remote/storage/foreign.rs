@@ -184,27 +184,46 @@ impl<'n> ForeignRow<'n> {
 
     /// A READ of a replica's row counts: it becomes the base, unless what is shown already may be newer (of two READs the later may
     /// end first, and a READ may overtake an update). `row` is the whole row, no older than the version before it was read, no newer
-    /// than that after. Whether it is the base.
-    pub(crate) fn refresh(&mut self, row: &mut [f32], before: MetaWord, after: MetaWord) -> bool {
+    /// than that after. A device tells one version, from some moment of the READ: `known` is then one that the row had before.
+    /// Whether it is the base, and of which version at least.
+    pub(crate) fn refresh(
+        &mut self,
+        row: &mut [f32],
+        [before, after]: [MetaWord; 2],
+        known: Option<u64>,
+    ) -> Option<u64> {
         let shape = self.table.shape;
-        let Some(copy) = &mut self.guard.control.copy else { return false };
-        let version = before.version();
-        let older = |than: u64| (version.wrapping_sub(than) & VERSION_MASK) > VERSION_MASK / 2;
+        let device = self.remote.reads_by_device(self.guard.control.control.owner());
+        let copy = self.guard.control.copy.as_mut()?;
+        let version = if device { newer(known, copy.version) } else { before.version() };
+        let older = |than: u64| is_older(version, than);
         // Whoever has the writer bit may be stepping the row, or only copying it: how new the rest is nobody knows.
-        if older(copy.version) || older(copy.seen) || after.writer() {
-            return false;
+        if older(copy.version) || (!device && older(copy.seen)) || after.writer() {
+            return None;
         }
         copy.version = version;
         copy.seen = after.version();
+        if device {
+            self.guard.control.control.replaced();
+        }
         if let Some(block) = self.guard.accumulator.as_mut() {
             Update::in_block(&shape, block).apply_private(row);
         }
-        let Some((_, slot)) = self.own_slot() else { return false };
+        let (_, slot) = self.own_slot()?;
         let mut guard = Self::lock(slot);
         guard.write(row);
         guard.commit();
-        true
+        Some(version)
     }
+}
+
+/// Whether a version comes before another.
+pub(crate) fn is_older(version: u64, than: u64) -> bool {
+    (version.wrapping_sub(than) & VERSION_MASK) > VERSION_MASK / 2
+}
+
+fn newer(known: Option<u64>, version: u64) -> u64 {
+    known.filter(|&known| is_older(version, known)).unwrap_or(version)
 }
 
 impl Foreign for ForeignRow<'_> {

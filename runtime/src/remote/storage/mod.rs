@@ -19,6 +19,7 @@ use sterna_protocol::ids::RowId;
 use sterna_protocol::record::SetScope;
 use sterna_protocol::storage::{Copied, Full, Outcome, Storage};
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState};
+use sterna_rdma::Provider;
 use sterna_store::{Due, EntryId, ForeignKey, NoSlot, Patience, Slot, SlotError, SlotGuard};
 
 use super::Remote;
@@ -26,7 +27,7 @@ use crate::table::{Table, TableState};
 
 pub(crate) use bytes::read_floats;
 use bytes::write_floats;
-pub(crate) use foreign::{ForeignRow, key_word};
+pub(crate) use foreign::{ForeignRow, is_older, key_word};
 
 /// A replica that has just been set up, for who keeps it fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,6 +303,11 @@ impl<'n> NodeStorage<'n> {
 }
 
 impl Remote {
+    /// Whether this node reads a peer's rows by a device: all lines in any order, the header among them.
+    pub(in crate::remote) fn reads_by_device(&self, peer: Rank) -> bool {
+        self.clock_page.is_some() && self.fabric.provider(peer) == Provider::Verbs
+    }
+
     /// A slot for a row of another home: one that is free, or in one more chunk within the memory cap.
     fn take_slot(&self, table: &TableState) -> Option<SlotId> {
         loop {
