@@ -23,6 +23,7 @@
 mod clocks;
 mod config;
 mod error;
+mod inspect;
 mod keys;
 mod knobs;
 mod meeting;
@@ -37,6 +38,8 @@ mod worker;
 
 pub use config::{NodeConfig, WORKERS_MAX};
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use inspect::{Holding, Inspection};
 pub use knobs::{Act, Knob, Knobs};
 pub use metrics::{REPORT_VERSION, Report};
 pub use node::{Node, Stopper, TABLES_MAX};

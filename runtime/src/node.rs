@@ -35,7 +35,7 @@ const FILL_KEYS: usize = 1024;
 
 /// A node. End it with [`Node::shutdown`]; one that is dropped before leaves its peers in the lurch.
 pub struct Node {
-    state: Arc<NodeState>,
+    pub(crate) state: Arc<NodeState>,
     engine: Option<JoinHandle<()>>,
 }
 

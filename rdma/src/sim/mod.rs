@@ -48,7 +48,7 @@ use std::time::Duration;
 
 pub use config::SimConfig;
 
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Read};
 use crate::rank::Rank;
 use fabric::{SimFabric, lock};
 use state::State;
@@ -150,6 +150,13 @@ impl SimWorld {
     /// normal.
     pub fn slow(&self, from: Rank, to: Rank, factor: u64) {
         self.state().slow(from, to, factor);
+    }
+
+    /// The READs that are under way, each with a number of its own, and the first word of what it
+    /// reads as that is now.
+    #[must_use]
+    pub fn reads_under_way(&self) -> Vec<(u64, Read, u64)> {
+        self.state().reads_under_way()
     }
 
     /// A digest of everything that has happened: equal for equal runs.

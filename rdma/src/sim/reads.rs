@@ -273,6 +273,17 @@ impl State {
         self.free_read(index);
     }
 
+    /// Number, READ and first word of each that has not completed.
+    pub(super) fn reads_under_way(&self) -> Vec<(u64, Read, u64)> {
+        let under_way = self.reads.iter().enumerate().filter_map(|(index, state)| {
+            let region = state.region.as_ref().filter(|_| !state.orphan)?;
+            let start = usize::try_from(state.read.offset).expect("checked when posted");
+            let number = (index as u64) << 32 | u64::from(state.generation);
+            Some((number, state.read, load_word(region, start)))
+        });
+        under_way.collect()
+    }
+
     /// Makes the place of a READ free again.
     pub(super) fn free_read(&mut self, index: u32) {
         let state = &mut self.reads[index as usize];

@@ -7,62 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use sterna::{Act, Knobs, Node, NodeConfig, Policy, Rank, Table, TableSpec, Ticket, Worker};
+use sterna::{Node, NodeConfig, Rank, Table, TableSpec, Ticket, Worker};
 use sterna_protocol::ids::{Key, RowId, TableId};
+use sterna_protocol::invariants::history::Order;
 use sterna_protocol::invariants::{BoundedWaits, Conservation, OwnWrites, Violation};
 use sterna_rdma::sim::{SimConfig, SimWorld};
 
-use super::dice::Dice;
+use super::past::{Deed, Past, promised, set_of};
+use super::plan::{KINDS, Plan};
 use super::stage::Stage;
+use super::tap::Sabotage;
+use super::wire::Wire;
 
 /// Whether each call is printed.
 pub static TRACE: AtomicBool = AtomicBool::new(false);
 
 /// Virtual time that no call may take, stalls of all nodes one after the other included.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
-
-/// What a run is made of; everything else comes from the seed.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub seed: u64,
-    pub nodes: usize,
-    pub workers: usize,
-    pub keys: u64,
-    pub calls: usize,
-    pub stalls_per_million: u64,
-    /// Rings of the smallest size and slow links.
-    pub narrow: bool,
-    pub policy: Policy,
-    pub knobs: Knobs,
-}
-
-impl Plan {
-    /// A plan drawn from a seed.
-    pub fn of_seed(seed: u64) -> Self {
-        let mut dice = Dice::new(seed ^ 0x5EED);
-        Self {
-            seed,
-            nodes: 2 + dice.below(3),
-            workers: 1 + dice.below(2),
-            keys: 1 + dice.next() % 12,
-            calls: 12 + dice.below(24),
-            stalls_per_million: [0, 500, 5_000][dice.below(3)],
-            narrow: dice.below(4) == 0,
-            policy: Policy::ALL[dice.below(Policy::ALL.len())],
-            knobs: knobs(&mut dice),
-        }
-    }
-}
-
-/// The manager's settings; a tenth of the nodes have no or hardly any room for rows of others.
-fn knobs(dice: &mut Dice) -> Knobs {
-    let mut knobs = Knobs::default();
-    knobs.act = [Act::Immediate, Act::Learned][dice.below(2)];
-    knobs.pool_kib = [0, 1, 64][(dice.below(20) + 1).min(3) - 1];
-    knobs.residency_us = [0, 20, 100][dice.below(3)];
-    knobs.quiet_rounds = [0, 2][dice.below(2)];
-    knobs
-}
 
 /// What all threads of a run share.
 struct Watch {
@@ -75,9 +36,14 @@ struct Shared {
     plan: Plan,
     stage: Arc<Stage>,
     watch: Mutex<Watch>,
+    wire: Arc<Wire>,
+    past: Past,
     /// Each node, once it has made its table.
-    nodes: Vec<OnceLock<(Arc<Node>, Table)>>,
+    nodes: Vec<OnceLock<(Arc<Node>, [Table; 2])>>,
 }
+
+/// Keys whose history is told.
+const TOLD_KEYS: u64 = 3;
 
 /// Runs a plan.
 ///
@@ -91,10 +57,13 @@ pub fn run(plan: &Plan) -> Result<u64, String> {
         config.busy_per_mille = 100;
         config.lane_reads = 4;
     }
+    config.device_reads = plan.device || plan.sabotage == Sabotage::ReusedSlot;
+    let device = config.device_reads;
     let world = SimWorld::new(config);
+    let wire = Wire::new(world.clone(), plan.nodes, device, CALL_LIMIT, plan.sabotage);
     let ranks: Vec<Rank> =
         (0..plan.nodes * plan.workers).map(|part| Rank::from_index(part % plan.nodes)).collect();
-    let stage = Stage::new(world, plan.seed, &ranks, plan.stalls_per_million);
+    let stage = Stage::new(world, Arc::clone(&wire), plan.seed, &ranks, plan.stalls_per_million);
     let total = plan.nodes * plan.workers;
     let shared = Shared {
         plan: plan.clone(),
@@ -104,6 +73,8 @@ pub fn run(plan: &Plan) -> Result<u64, String> {
             writes: OwnWrites::new(total),
             waits: BoundedWaits::new(u64::try_from(CALL_LIMIT.as_nanos()).expect("seconds")),
         }),
+        wire,
+        past: Past::new(TOLD_KEYS),
         nodes: (0..plan.nodes).map(|_| OnceLock::new()).collect(),
     };
     std::thread::scope(|scope| {
@@ -112,8 +83,16 @@ pub fn run(plan: &Plan) -> Result<u64, String> {
             scope.spawn(move || stage.play(part, || act(shared, part, rank)));
         }
     });
+    if stage.fault().is_none() {
+        stage.come_to_rest();
+    }
+    if stage.fault().is_none()
+        && let Err(violation) = shared.past.check(promised(plan.policy, plan.waits, plan.workers))
+    {
+        stage.fail(violation.to_string());
+    }
     let outcome = match stage.fault() {
-        Some(fault) => Err(format!("{fault}\n  in {plan:?}")),
+        Some(fault) => Err(format!("{fault}\n  in {plan}")),
         None => Ok(stage.world().trace_digest()),
     };
     // Stage and nodes hold each other: taken apart here, or every run would stay in memory.
@@ -134,24 +113,33 @@ fn act(shared: &Shared, part: usize, rank: Rank) {
             knobs: plan.knobs,
             ..NodeConfig::default()
         };
-        let fabric = stage.world().fabric(rank);
+        let fabric = shared.wire.tap(rank);
         let node = Node::simulated(config, fabric, Arc::clone(stage) as _).expect("a node");
         let node = Arc::new(node);
         stage.enter(Arc::clone(&node));
         let hot = (0..plan.keys).filter(|key| key % 3 == 0);
         let spec = TableSpec::new("t", plan.keys, plan.nodes * plan.workers).hot(hot);
         let table = node.create_table(spec).expect("a table");
-        let _ = nodes[rank.index()].set((node, table));
+        let told = node.create_table(TableSpec::new("told", TOLD_KEYS, 1)).expect("a table");
+        shared.wire.enter(&node, &table);
+        let _ = nodes[rank.index()].set((node, [table, told]));
     }
-    let (node, table) = loop {
+    let (node, [table, told]) = loop {
         match nodes[rank.index()].get() {
             Some(made) => break made,
             None => sterna::Pace::pause(&**stage),
         }
     };
     let worker = node.worker(number).expect("a worker");
-    let mut actor =
-        Actor { shared, table: table.clone(), me: worker.global_index(), worker, open: Vec::new() };
+    let mut actor = Actor {
+        shared,
+        node: rank.index(),
+        table: table.clone(),
+        told: told.clone(),
+        me: worker.global_index(),
+        worker,
+        open: Vec::new(),
+    };
     for _ in 0..plan.calls {
         actor.call();
     }
@@ -170,7 +158,10 @@ struct Begun {
 
 struct Actor<'s> {
     shared: &'s Shared,
+    node: usize,
     table: Table,
+    /// The table whose keys' history is told.
+    told: Table,
     me: usize,
     worker: Worker,
     open: Vec<(Ticket, Option<Begun>)>,
@@ -224,28 +215,68 @@ impl Actor<'_> {
     fn call(&mut self) {
         // Others go on between calls, too.
         sterna::Pace::pause(&*self.shared.stage);
-        match self.draw(22) {
-            0..=4 => self.timed(Self::add),
-            5..=9 => self.timed(Self::pull),
-            10 => self.timed(Self::add_async),
-            11 => self.timed(Self::pull_async),
-            12 => self.timed(Self::end_ticket),
-            13 => {
+        match self.kind() {
+            "add" => self.timed(Self::add),
+            "pull" => self.timed(Self::pull),
+            "add_async" => self.timed(Self::add_async),
+            "pull_async" => self.timed(Self::pull_async),
+            "end" => self.timed(Self::end_ticket),
+            "snapshot" => self.timed(Self::snapshot),
+            "localize" => self.timed(Self::localize),
+            "intent" => self.timed(Self::intent),
+            "flush" => {
                 self.tell("flushes", &[], &[]);
                 self.timed(|actor| actor.worker.flush().expect("no peer is lost"));
+                self.shared.past.flushed(&self.worker);
             }
-            14 => {
+            "clock" => {
                 self.tell("advances its clock", &[], &[]);
                 self.timed(|actor| actor.worker.advance_clock().expect("rows are free"));
             }
-            15 => self.timed(Self::snapshot),
-            16 => self.timed(Self::localize),
-            17 => {
-                self.tell("advances its clock", &[], &[]);
-                self.timed(|actor| actor.worker.advance_clock().expect("rows are free"));
-            }
-            _ => self.timed(Self::intent),
+            _ => self.timed(Self::act_told),
         }
+    }
+
+    /// What kind of call comes next.
+    fn kind(&self) -> &'static str {
+        let kinds =
+            KINDS.iter().enumerate().filter(|(at, _)| self.shared.plan.kinds >> at & 1 == 1);
+        let total = kinds.clone().map(|(_, (_, weight))| weight).sum();
+        let mut drawn = self.draw(total);
+        for (_, &(name, weight)) in kinds {
+            match drawn.checked_sub(weight) {
+                Some(rest) => drawn = rest,
+                None => return name,
+            }
+        }
+        unreachable!("a draw is below the sum of weights")
+    }
+
+    /// Something with a key whose history is told.
+    fn act_told(&mut self) {
+        let Plan { waits, workers, policy, .. } = self.shared.plan;
+        let key = self.draw(TOLD_KEYS as usize) as u64;
+        let orders = promised(policy, waits, workers) == Order::Linearizable;
+        let deed = match self.draw(10) {
+            0 => {
+                let clock = self.worker.clock().0;
+                self.tell("announces, told,", &[key], &[]);
+                return self.worker.intent(&self.told, &[key], clock..clock + 2).expect("one");
+            }
+            1 => {
+                self.tell("asks for, told,", &[key], &[]);
+                let ticket = self.worker.localize(&self.told, &[key]).expect("a wish");
+                return self.open.push((ticket, None));
+            }
+            2 if orders => Deed::Clear,
+            3 => Deed::Snapshot,
+            2..=5 => Deed::Pull,
+            _ if waits => Deed::AddAndWait,
+            _ => Deed::Add,
+        };
+        self.tell(&format!("does {deed:?}, told,"), &[key], &[]);
+        let Self { shared, worker, told, node, .. } = self;
+        shared.past.act(worker, *node, told, key, deed).expect("no peer is lost");
     }
 
     fn intent(&mut self) {
@@ -371,6 +402,22 @@ impl Actor<'_> {
             let found = self.watch().sums.is(self.row(key), value);
             self.check(found);
         }
+        let Plan { policy, waits, workers, .. } = self.shared.plan;
+        if promised(policy, waits, workers) != Order::Linearizable {
+            self.told_sums();
+        }
         self.worker.barrier().expect("all come");
+    }
+
+    fn told_sums(&mut self) {
+        for key in 0..TOLD_KEYS {
+            let mut value = [f32::NAN];
+            self.worker.pull(&self.told, &[key], &mut value).expect("pull");
+            let (found, wanted) = (set_of(value[0]), self.shared.past.sum(key));
+            if found != wanted {
+                let what = format!("told key {key} is {found:#x} where {wanted:#x} was added");
+                self.check(Err(Violation { invariant: "I2", what }));
+            }
+        }
     }
 }

@@ -2,4 +2,9 @@
 
 pub mod dice;
 pub mod job;
+pub mod past;
+pub mod plan;
+pub mod reduce;
 pub mod stage;
+pub mod tap;
+pub mod wire;

@@ -9,13 +9,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sterna::{Node, Pace, Rank};
-use sterna_protocol::invariants::Consuming;
+use sterna_protocol::invariants::{Consuming, Limits};
 use sterna_rdma::sim::SimWorld;
 
 use super::dice::Dice;
+use super::wire::Wire;
 
 /// Waits in one run before it counts as stuck.
 const PAUSES_MAX: u64 = 20_000_000;
+
+/// Waits between two looks at what nodes hold.
+const LOOK_EVERY: u64 = 32;
+
+/// Steps and events without news after which a job is at rest.
+const REST: usize = 200;
 
 /// Virtual time that goes by when nothing else is left to happen.
 const QUIET: Duration = Duration::from_micros(20);
@@ -39,6 +46,7 @@ struct Inner {
     nodes: Vec<Option<Arc<Node>>>,
     pauses: u64,
     consuming: Consuming,
+    limits: Limits,
     /// Chance of a stall at each pause, in a million.
     stalls_per_million: u64,
     /// No stall begins before.
@@ -47,19 +55,39 @@ struct Inner {
     fault: Option<String>,
 }
 
+impl Inner {
+    /// I7, of one node.
+    fn look(&mut self, node: &Node, divisor: usize) {
+        for held in node.holdings() {
+            let limit = held.limit / divisor;
+            if let Err(violation) = self.limits.holds(held.what, held.count, limit) {
+                self.fault.get_or_insert(violation.to_string());
+            }
+        }
+    }
+}
+
 /// See the module.
 pub struct Stage {
     world: SimWorld,
+    wire: Arc<Wire>,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 impl Stage {
     /// A stage for the threads of these nodes; the first has the first turn.
-    pub fn new(world: SimWorld, seed: u64, parts: &[Rank], stalls_per_million: u64) -> Arc<Self> {
+    pub fn new(
+        world: SimWorld,
+        wire: Arc<Wire>,
+        seed: u64,
+        parts: &[Rank],
+        stalls_per_million: u64,
+    ) -> Arc<Self> {
         let size = parts.iter().map(|rank| rank.index() + 1).max().expect("somebody acts");
         Arc::new(Self {
             world,
+            wire,
             inner: Mutex::new(Inner {
                 dice: Dice::new(seed),
                 parts: parts.iter().map(|&rank| Part { rank, done: false }).collect(),
@@ -67,6 +95,7 @@ impl Stage {
                 nodes: vec![None; size],
                 pauses: 0,
                 consuming: Consuming::default(),
+                limits: Limits::default(),
                 stalls_per_million,
                 calm_ns: 0,
                 fault: None,
@@ -102,6 +131,30 @@ impl Stage {
         self.hand_on(&mut inner);
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// All threads are done: lets engines and the network come to rest, and looks at what is left.
+    pub fn come_to_rest(&self) {
+        let nodes: Vec<Arc<Node>> = self.lock().nodes.iter().flatten().cloned().collect();
+        let mut quiet = 0;
+        while quiet < REST {
+            let mut news = false;
+            for node in &nodes {
+                match node.step() {
+                    Ok(done) => news |= done,
+                    Err(error) => return self.fail(error.to_string()),
+                }
+            }
+            if !self.world.advance() {
+                let later = self.world.now_ns() + u64::try_from(QUIET.as_nanos()).expect("short");
+                self.world.advance_until(later);
+            }
+            quiet = if news { 0 } else { quiet + 1 };
+        }
+        self.wire.at_rest();
+        if let Some(fault) = self.wire.fault() {
+            self.fail(fault);
+        }
     }
 
     /// What went wrong.
@@ -165,6 +218,13 @@ impl Stage {
                 let arrived = usize::from(self.world.has_arrivals(rank));
                 let done = node.step().map_err(|error| error.to_string());
                 let mut inner = self.lock();
+                if inner.pauses.is_multiple_of(LOOK_EVERY) {
+                    inner.look(&node, self.wire.limits_divided_by());
+                    self.wire.look();
+                }
+                if let Some(fault) = self.wire.fault() {
+                    inner.fault.get_or_insert(fault);
+                }
                 // A step that another thread of the node is making counts as this one.
                 let taken = usize::from(!matches!(done, Ok(false)));
                 if let Err(violation) = inner.consuming.step(rank, arrived, taken) {
