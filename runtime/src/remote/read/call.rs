@@ -29,6 +29,8 @@ pub(super) struct Item {
     /// Whom it was asked of last.
     pub(super) peer: Rank,
     permit: Option<ReadPermit>,
+    /// Whether the row was known to be there, at the permit's epoch, before the READ was posted.
+    proven: bool,
     asked: Asked,
     tries: u32,
 }
@@ -106,7 +108,7 @@ impl Call {
         self.items.clear();
         self.items.extend(places.iter().map(|&index| {
             let (key, peer) = (keys[index], placement.locate_known(keys[index]).home);
-            Item { index, key, peer, permit: None, asked: Asked::Row, tries: 0 }
+            Item { index, key, peer, permit: None, proven: false, asked: Asked::Row, tries: 0 }
         }));
         let count = u32::try_from(self.items.len()).expect("a call has below 2^32 keys");
         self.waiting.clear();
@@ -225,7 +227,7 @@ impl Call {
         let item = &mut self.items[number as usize];
         let rows = &self.table.0.rows;
         let home = rows.placement().locate_known(item.key);
-        item.permit = None;
+        (item.permit, item.proven) = (None, false);
         let mut whole = false;
         let mut target = (home.home, home.slot);
         // Of a key at home here the directory is at hand, so its entry knows best.
@@ -256,6 +258,7 @@ impl Call {
                 known.epoch == permit.epoch
                     && remote.timing.now_ns() < known.learned_ns + LOCATION_NS_MAX
             });
+            item.proven = known.is_some();
             target = match known {
                 _ if permit.owner == home.home => (home.home, home.slot),
                 Some(known) => (permit.owner, known.slot),
@@ -330,6 +333,21 @@ impl Call {
         }
     }
 
+    /// A device has read a row that came back to its home: its header says so now, but the values may have been fetched before it
+    /// came. The next READ begins after that.
+    fn prove(&mut self, remote: &Remote, number: u32, epoch: Epoch) {
+        let item = &mut self.items[number as usize];
+        let permit = item.permit.take();
+        let home = self.table.0.rows.placement().locate_known(item.key);
+        let Some(mut row) = remote.row(&self.table, item.key) else { return };
+        let held = &mut row.guard.control;
+        if let Some(permit) = permit {
+            held.control.cancel_read(permit);
+        }
+        held.learn(DirectoryWord::new(home.home, epoch, home.slot), remote.timing.now_ns());
+        row.list();
+    }
+
     /// Lets the entry judge, and combines what was read with what waits here.
     fn settle_row(
         &mut self,
@@ -345,6 +363,14 @@ impl Call {
         let found_row = data.map_or(ReadFound::Nothing, |data| {
             judge(item.key, item.permit.map(|permit| permit.epoch), data, self.snapshot)
         });
+        if let (ReadFound::Row, Some(data)) = (found_row, data)
+            && remote.reads_by_device(item.peer)
+            && !item.proven
+            && metas(data)[0].epoch() != Epoch::FIRST
+        {
+            self.prove(remote, number, metas(data)[0].epoch());
+            return false;
+        }
         let bytes = data.map_or(&[][..], |data| data.bytes);
         let mut entry = remote.known(&self.table, item.key);
         if let (None, ReadFound::Moved { .. }) = (&entry, found_row) {

@@ -418,7 +418,7 @@ impl Refresher {
                     let Some(known) = watch.pages.get_mut(&page) else { return };
                     known.seen = Some(now);
                     let mut changed: Vec<Again> = Vec::new();
-                    known.rows.retain(|&(place, entry)| {
+                    known.rows.retain(|&(place, entry, since_ns)| {
                         let version = word(8 * layout::within(place as usize));
                         let replica = held(entry, (owner, place), remote, tables);
                         // An Ack since counts in the copy's version, and may stand for another's update in this one.
@@ -427,7 +427,9 @@ impl Refresher {
                             .as_ref()
                             .is_some_and(|(row, copy)| copy.version != version || acked(row))
                         {
-                            changed.push(Again { place, entry, known: Some(version) });
+                            // What was read before the replica was here may be what another row's version was.
+                            let known = (posted_ns > since_ns).then_some(version);
+                            changed.push(Again { place, entry, known });
                         }
                         replica.is_some()
                     });

@@ -31,8 +31,8 @@ pub(super) struct Again {
 pub(super) struct Page {
     /// The page's word when all below it had been looked at.
     pub(super) seen: Option<u64>,
-    /// Places on the board, and the entries of the replicas.
-    pub(super) rows: Vec<(u32, EntryId)>,
+    /// Places on the board, the entries of the replicas, and since when they are here.
+    pub(super) rows: Vec<(u32, EntryId, u64)>,
 }
 
 /// See the module.
@@ -88,8 +88,8 @@ impl Watch {
         self.sequence = None;
         let page = self.pages.entry(number(page)).or_default();
         page.seen = None;
-        page.rows.retain(|&(other, _)| other != place);
-        page.rows.push((place, entry));
+        page.rows.retain(|&(other, ..)| other != place);
+        page.rows.push((place, entry, now_ns));
         self.wake(now_ns);
     }
 
