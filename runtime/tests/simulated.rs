@@ -57,6 +57,7 @@ fn each_checker_notices_when_its_rule_is_broken() {
         (Sabotage::LostGrant, Policy::Adaptive, &["I6"]),
         (Sabotage::Hoard, Policy::Adaptive, &["I7"]),
         (Sabotage::OldRead, Policy::Classic, &["I8", "I10"]),
+        (Sabotage::NoBound, Policy::Ssp { staleness: 0 }, &["I9"]),
         (Sabotage::Deaf, Policy::Adaptive, &["I11"]),
     ] {
         let (plan, fault) = broken(sabotage, policy);

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use sterna::{Node, NodeConfig, Rank, Table, TableSpec, Ticket, Worker};
+use sterna::{Node, NodeConfig, Policy, Rank, Table, TableSpec, Ticket, Worker};
 use sterna_protocol::ids::{Key, RowId, TableId};
 use sterna_protocol::invariants::history::Order;
-use sterna_protocol::invariants::{BoundedWaits, Conservation, OwnWrites, Violation};
+use sterna_protocol::invariants::{
+    BoundedStaleness, BoundedWaits, Conservation, OwnWrites, Violation,
+};
 use sterna_rdma::sim::{SimConfig, SimWorld};
 
 use super::past::{Deed, Past, promised, set_of};
@@ -30,6 +32,8 @@ struct Watch {
     sums: Conservation,
     writes: OwnWrites,
     waits: BoundedWaits,
+    /// Under `ssp`.
+    stale: Option<BoundedStaleness>,
 }
 
 struct Shared {
@@ -72,6 +76,10 @@ pub fn run(plan: &Plan) -> Result<u64, String> {
             sums: Conservation::default(),
             writes: OwnWrites::new(total),
             waits: BoundedWaits::new(u64::try_from(CALL_LIMIT.as_nanos()).expect("seconds")),
+            stale: match plan.policy {
+                Policy::Ssp { staleness } => Some(BoundedStaleness::new(total, staleness.into())),
+                _ => None,
+            },
         }),
         wire,
         past: Past::new(TOLD_KEYS),
@@ -109,7 +117,10 @@ fn act(shared: &Shared, part: usize, rank: Rank) {
             workers: plan.workers,
             seed: plan.seed,
             pin: false,
-            policy: plan.policy,
+            policy: match plan.sabotage {
+                Sabotage::NoBound => Policy::Replication,
+                _ => plan.policy,
+            },
             knobs: plan.knobs,
             ..NodeConfig::default()
         };
@@ -232,6 +243,10 @@ impl Actor<'_> {
             "clock" => {
                 self.tell("advances its clock", &[], &[]);
                 self.timed(|actor| actor.worker.advance_clock().expect("rows are free"));
+                let (me, clock) = (self.me, self.worker.clock());
+                if let Some(stale) = &mut self.watch().stale {
+                    stale.advances(me, clock);
+                }
             }
             _ => self.timed(Self::act_told),
         }
@@ -306,6 +321,10 @@ impl Actor<'_> {
             let mut watch = self.watch();
             watch.writes.pushes(self.me, row);
             watch.sums.added(row, &deltas[index * dim..(index + 1) * dim]);
+            let me = self.me;
+            if let Some(stale) = &mut watch.stale {
+                stale.pushes(me, row);
+            }
         }
         deltas
     }
@@ -338,7 +357,12 @@ impl Actor<'_> {
                 // Between the places of one call there is no order.
                 continue;
             }
-            let found = self.watch().writes.pulled(self.me, self.row(key), value);
+            let mut watch = self.watch();
+            let mut found = watch.writes.pulled(self.me, self.row(key), value);
+            if let (Ok(()), Some(stale)) = (&found, &watch.stale) {
+                found = stale.pulled(self.me, self.row(key), value);
+            }
+            drop(watch);
             self.check(found);
         }
     }

@@ -58,7 +58,10 @@ impl Plan {
             calls: 12 + dice.below(24),
             stalls_per_million: [0, 500, 5_000][dice.below(3)],
             narrow: dice.below(4) == 0,
-            policy: Policy::ALL[dice.below(Policy::ALL.len())],
+            policy: match Policy::ALL[dice.below(Policy::ALL.len())] {
+                Policy::Ssp { .. } => Policy::Ssp { staleness: [0, 1, 3][dice.below(3)] },
+                policy => policy,
+            },
             knobs: knobs(&mut dice),
             device: dice.below(4) == 0,
             waits: dice.below(2) == 0,

@@ -36,12 +36,14 @@ pub enum Sabotage {
     Hoard,
     /// READs of a row show the values that the first one showed: against I8.
     OldRead,
+    /// The policy is `ssp`, but nobody waits or reads anew: against I9.
+    NoBound,
     /// An engine does not look at what has arrived: against I11.
     Deaf,
 }
 
 impl Sabotage {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Nothing,
         Self::ShareAsMove,
         Self::EmptyUpdate,
@@ -51,6 +53,7 @@ impl Sabotage {
         Self::LostGrant,
         Self::Hoard,
         Self::OldRead,
+        Self::NoBound,
         Self::Deaf,
     ];
 }
