@@ -23,8 +23,9 @@ use crate::table::Table;
 /// Records taken in one step.
 const RECORDS_PER_STEP: usize = 64;
 
-/// How long an engine with a core of its own goes on polling after it had work.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long an engine with a core of its own goes on polling after records came or went: an answer may follow. Rounds of replicas
+/// have their times, and nothing follows them.
+const SPIN: Duration = Duration::from_micros(20);
 
 /// How long the engine sleeps when nothing is left to do; a peer's record or a worker's wake ends it.
 const SLEEP: Duration = Duration::from_millis(500);
@@ -298,6 +299,9 @@ impl Remote {
                 flushed |= late;
             }
         }
+        if done {
+            self.busy.store(true, Ordering::Relaxed);
+        }
         engine.tell_chunks(fabric)?;
         self.round_trip_ns.store(engine.machine.round_trip_ns(), Ordering::Relaxed);
         done |= self.refresh(engine, now_ns)?;
@@ -382,11 +386,14 @@ impl Remote {
         let mut last_work = Instant::now();
         while !self.closing.load(Ordering::SeqCst) {
             match self.step() {
-                Ok(Some(true)) => {
-                    last_work = Instant::now();
-                    continue;
+                Ok(done) => {
+                    if self.busy.swap(false, Ordering::Relaxed) {
+                        last_work = Instant::now();
+                    }
+                    if done == Some(true) {
+                        continue;
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => {
                     self.meeting.break_up(error);
                     return;

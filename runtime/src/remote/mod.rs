@@ -74,6 +74,8 @@ pub(crate) struct Remote {
     /// When the engine's thread will wake by itself; 0 while it is awake.
     wakes_ns: AtomicU64,
     round_trip_ns: AtomicU64,
+    /// Records came or went since the engine's thread last looked.
+    busy: AtomicBool,
     /// Rows here whose intents have ended and that others have replicas of.
     unwanted: Mutex<Vec<RowId>>,
     /// Where this node tells of its READs, if peers' devices read rows: they guard no READ.
@@ -145,6 +147,7 @@ impl Remote {
             urgent: AtomicUsize::new(0),
             wakes_ns: AtomicU64::new(0),
             round_trip_ns: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
             unwanted: Mutex::default(),
             clock_page,
             left_ns: AtomicU64::new(0),
