@@ -174,12 +174,16 @@ impl Call {
         if self.read_here(number) {
             return Ok(Posted::Served);
         }
+        // A row that was not where it was looked for stays lost until the directory has been asked: two such rows on a lane for one
+        // READ would else look in the wrong places for ever, in turn.
+        let asked = self.items[number as usize].asked;
         let Some(place) = self.place(remote, number, may_hold) else { return Ok(Posted::Later) };
         let item = &mut self.items[number as usize];
         item.peer = place.peer;
         remote.check_peer(place.peer)?;
         let Some(region) = place.region else {
             // Its owner has told of the chunk before, but on another link than where this node heard of the slot.
+            item.asked = asked;
             Self::give_back(&self.table, remote, item);
             return Ok(Posted::Later);
         };
@@ -193,6 +197,7 @@ impl Call {
         match lane.post(read) {
             Ok(()) => Ok(Posted::Open),
             Err(error) => {
+                item.asked = asked;
                 Self::give_back(&self.table, remote, item);
                 match error {
                     FabricError::LaneFull { .. } => Ok(Posted::Full),
