@@ -110,45 +110,49 @@ pub struct ForeignCounts {
 /// All foreign keys of a node.
 pub struct ForeignTable<C> {
     shards: Box<[Shard<C>]>,
-    dirty: Box<[DirtyList]>,
+    dirty: DirtyLists,
     limit: usize,
     refused: AtomicU64,
 }
 
-/// Entries in the order in which they were listed. Those who list and the engine that takes have a queue and a count each, on lines of
-/// their own; the engine gets all that is listed at once.
-#[derive(Default)]
-struct DirtyList {
-    listed: Queue,
-    taken: Queue,
+/// Lists of entries in the order in which they were listed. Those who list and the engine that takes have queues and counts of their
+/// own; the engine gets all that is listed at once, and sees by the counts alone, which lie close together, what there is.
+struct DirtyLists {
+    listed: Box<[Queue]>,
+    taken: Box<[Queue]>,
+    /// How many were ever listed, and taken; modulo 2^64.
+    listed_counts: Box<[AtomicUsize]>,
+    taken_counts: Box<[AtomicUsize]>,
 }
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Queue {
-    entries: Mutex<VecDeque<EntryId>>,
-    /// How many were ever put here, or taken from here; modulo 2^64.
-    count: AtomicUsize,
-}
+struct Queue(Mutex<VecDeque<EntryId>>);
 
-impl DirtyList {
-    fn push(&self, id: EntryId) {
-        let mut entries = self.listed.lock();
-        entries.push_back(id);
-        self.listed.count.fetch_add(1, Ordering::Relaxed);
+impl DirtyLists {
+    fn new(lists: usize) -> Self {
+        let queues = || (0..lists).map(|_| Queue::default()).collect();
+        let counts = || (0..lists).map(|_| AtomicUsize::new(0)).collect();
+        Self { listed: queues(), taken: queues(), listed_counts: counts(), taken_counts: counts() }
     }
 
-    fn len(&self) -> usize {
-        let taken = self.taken.count.load(Ordering::Relaxed);
+    fn push(&self, list: usize, id: EntryId) {
+        let mut entries = self.listed[list].lock();
+        entries.push_back(id);
+        self.listed_counts[list].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn len(&self, list: usize) -> usize {
+        let taken = self.taken_counts[list].load(Ordering::Relaxed);
         // One that is taken between the two looks must not make it less than nothing.
-        let len = self.listed.count.load(Ordering::Relaxed).wrapping_sub(taken);
+        let len = self.listed_counts[list].load(Ordering::Relaxed).wrapping_sub(taken);
         if len > usize::MAX / 2 { 0 } else { len }
     }
 }
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, VecDeque<EntryId>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,7 +163,7 @@ impl<C: Control> ForeignTable<C> {
         let each = limit.div_ceil(SHARDS).max(1);
         Self {
             shards: (0..SHARDS).map(|_| Shard::new(each)).collect(),
-            dirty: (0..2 * size).map(|_| DirtyList::default()).collect(),
+            dirty: DirtyLists::new(2 * size),
             limit: each * SHARDS,
             refused: AtomicU64::new(0),
         }
@@ -225,15 +229,15 @@ impl<C: Control> ForeignTable<C> {
     /// # Panics
     /// If the job has no such node.
     pub fn take_dirty(&self, owner: Rank, due: Due, most: usize, out: &mut Vec<EntryId>) {
-        let list = self.list(owner, due);
-        if list.len() == 0 {
+        let (dirty, list) = (&self.dirty, list(owner, due));
+        if dirty.len(list) == 0 {
             return;
         }
-        let mut entries = list.taken.lock();
+        let mut entries = dirty.taken[list].lock();
         let mut left = most;
         while left > 0 {
             if entries.is_empty() {
-                std::mem::swap(&mut *entries, &mut *list.listed.lock());
+                std::mem::swap(&mut *entries, &mut *dirty.listed[list].lock());
                 entries.iter().take(TAKEN_AHEAD).for_each(|&soon| self.prefetch_at(soon));
             }
             let count = left.min(entries.len());
@@ -246,7 +250,7 @@ impl<C: Control> ForeignTable<C> {
         if let Some(&soon) = entries.get(TAKEN_AHEAD) {
             self.prefetch_at(soon);
         }
-        list.taken.count.fetch_add(most - left, Ordering::Relaxed);
+        dirty.taken_counts[list].fetch_add(most - left, Ordering::Relaxed);
     }
 
     /// How many entries are listed for an owner, at a glance.
@@ -255,11 +259,7 @@ impl<C: Control> ForeignTable<C> {
     /// If the job has no such node.
     #[must_use]
     pub fn dirty_len(&self, owner: Rank, due: Due) -> usize {
-        self.list(owner, due).len()
-    }
-
-    fn list(&self, owner: Rank, due: Due) -> &DirtyList {
-        &self.dirty[2 * owner.index() + due as usize]
+        self.dirty.len(list(owner, due))
     }
 
     /// The places of all entries that exist now, for walks over the table (`at` tells whether a place
@@ -286,6 +286,11 @@ impl<C: Control> ForeignTable<C> {
         }
         counts
     }
+}
+
+/// The number of a list.
+fn list(owner: Rank, due: Due) -> usize {
+    2 * owner.index() + due as usize
 }
 
 impl<C> fmt::Debug for ForeignTable<C> {
@@ -319,11 +324,9 @@ impl<C: Control> EntryGuard<'_, C> {
     /// # Panics
     /// If the job has no such node.
     pub fn mark_dirty(&mut self, owner: Rank, due: Due) {
-        let list = self.table.list(owner, due);
-        let id = self.id;
         let entry = Cell::used_mut(&mut self.guard);
         if !std::mem::replace(&mut entry.dirty[due as usize], true) {
-            list.push(id);
+            self.table.dirty.push(list(owner, due), self.id);
         }
     }
 

@@ -51,6 +51,8 @@ struct Inner {
     stalls_per_million: u64,
     /// No stall begins before.
     calm_ns: u64,
+    /// CPU time of each node's engine steps that did something, in nanoseconds.
+    cpu_ns: Vec<u64>,
     /// Why the run is over, if it failed.
     fault: Option<String>,
 }
@@ -93,6 +95,7 @@ impl Stage {
                 parts: parts.iter().map(|&rank| Part { rank, done: false }).collect(),
                 turn: 0,
                 nodes: vec![None; size],
+                cpu_ns: vec![0; size],
                 pauses: 0,
                 consuming: Consuming::default(),
                 limits: Limits::default(),
@@ -157,6 +160,11 @@ impl Stage {
         }
     }
 
+    /// CPU time that a node's engine has spent in steps that did something, in nanoseconds.
+    pub fn cpu_ns(&self, rank: Rank) -> u64 {
+        self.lock().cpu_ns[rank.index()]
+    }
+
     /// What went wrong.
     pub fn fault(&self) -> Option<String> {
         self.lock().fault.clone()
@@ -216,7 +224,9 @@ impl Stage {
         match node {
             Some(node) if step && !self.world.is_stalled(rank) => {
                 let arrived = usize::from(self.world.has_arrivals(rank));
+                let begun = thread_cpu();
                 let done = node.step().map_err(|error| error.to_string());
+                let took = thread_cpu().saturating_sub(begun);
                 let mut inner = self.lock();
                 if inner.pauses.is_multiple_of(LOOK_EVERY) {
                     inner.look(&node, self.wire.limits_divided_by());
@@ -224,6 +234,9 @@ impl Stage {
                 }
                 if let Some(fault) = self.wire.fault() {
                     inner.fault.get_or_insert(fault);
+                }
+                if done == Ok(true) {
+                    inner.cpu_ns[rank.index()] += u64::try_from(took.as_nanos()).unwrap_or(0);
                 }
                 // A step that another thread of the node is making counts as this one.
                 let taken = usize::from(!matches!(done, Ok(false)));
@@ -241,6 +254,11 @@ impl Stage {
             }
         }
     }
+}
+
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or(Duration::ZERO)
 }
 
 impl Pace for Stage {
