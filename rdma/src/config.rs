@@ -163,7 +163,7 @@ impl FabricConfig {
         Ok(config)
     }
 
-    /// What `STERNA_DEVICE`, `STERNA_DEVICE_PORT`, `STERNA_GID` and `STERNA_TRAFFIC_CLASS` force, also
+    /// What `STERNA_DEVICE`, `STERNA_DEVICE_PORT`, `STERNA_GID`, `STERNA_TRAFFIC_CLASS` and `STERNA_QUEUE_PAIRS` force, also
     /// where no job is set.
     ///
     /// # Errors
@@ -280,6 +280,9 @@ impl Environment<'_> {
             port: byte("STERNA_DEVICE_PORT")?,
             gid: gid.transpose()?,
             traffic_class: byte("STERNA_TRAFFIC_CLASS")?.unwrap_or(0),
+            queue_pairs: self
+                .number("STERNA_QUEUE_PAIRS")?
+                .map(|number| u32::try_from(number).unwrap_or(u32::MAX)),
         })
     }
 
@@ -422,6 +425,7 @@ mod tests {
         assert_eq!(rdma("STERNA_GID", "3").gid, Some(GidWish::Index(3)));
         assert!(matches!(rdma("STERNA_GID", "10.0.0.7").gid, Some(GidWish::Address(_))));
         assert_eq!(rdma("STERNA_TRAFFIC_CLASS", "106").traffic_class, 106);
+        assert_eq!(rdma("STERNA_QUEUE_PAIRS", "40").queue_pairs, Some(40));
         for (name, value) in
             [("STERNA_DEVICE_PORT", "x"), ("STERNA_GID", "eth0"), ("STERNA_TRAFFIC_CLASS", "256")]
         {

@@ -12,7 +12,8 @@ use conformance::job::{Inbox, Random, WAIT_MAX};
 use conformance::jobs::{Choice, TOKEN, configs, open_all};
 use sterna_rdma::verbs::{Gid, GidWish, PortState, VerbsError, Wish, devices};
 use sterna_rdma::{
-    Fabric, FabricConfig, FabricError, LostReason, Provider, ProviderChoice, Rank, SendError, job,
+    Completion, Fabric, FabricConfig, FabricError, LostReason, Provider, ProviderChoice, Rank,
+    Read, ReadLane, Region, RegionId, RegionSpec, Rights, SendError, job,
 };
 
 struct Verbs;
@@ -214,6 +215,120 @@ fn a_rendezvous_port_in_use_is_named() {
     config.choice = ProviderChoice::Verbs;
     let error = job::open(config).err().expect("it is taken").to_string();
     names(&error, &["in use", &address]);
+}
+
+/// The nodes of a job that may use so many queue pairs each.
+fn with_pairs(nodes: usize, pairs: u32) -> Vec<FabricConfig> {
+    let mut members = configs::<Verbs>(nodes).0;
+    members.iter_mut().for_each(|config| config.rdma.queue_pairs = Some(pairs));
+    members
+}
+
+#[test]
+fn more_ranks_than_queue_pairs_allow_are_told_and_lanes_share_what_they_allow() {
+    if !is_guest() {
+        return;
+    }
+    // Seven peers need 21.
+    let joining: Vec<_> = with_pairs(8, 20)
+        .into_iter()
+        .map(|config| std::thread::spawn(|| job::open(config)))
+        .collect();
+    for thread in joining {
+        let error = thread.join().expect("no panic").err().expect("too many");
+        match error {
+            FabricError::Verbs(error) => {
+                names(&error.to_string(), &["7 peers", "21", "20", "STERNA_QUEUE_PAIRS"]);
+            }
+            // Another node was the first to find out.
+            FabricError::PeerLost { .. } => {}
+            error => panic!("{error}"),
+        }
+    }
+    let fabrics = open_all(with_pairs(8, 21));
+    let (words, node) = (1024, &fabrics[0]);
+    let spec = RegionSpec { name: "shared", bytes: 8 * words, rights: Rights::Read };
+    let regions: Vec<_> = fabrics[1..]
+        .iter()
+        .map(|fabric| {
+            let region = fabric.allocate(spec).expect("memory");
+            for word in 0..words {
+                let value = (fabric.rank().index() << 32 | word) as u64;
+                // SAFETY: a word of the region, which nobody reads yet.
+                unsafe { region.base().as_ptr().cast::<u64>().add(word).write(value) };
+            }
+            let token = fabric.export(&region).expect("an export");
+            node.import(fabric.rank(), &token).expect("an import");
+            (region, fabric.rank(), token.id)
+        })
+        .collect();
+    let before = pairs_in_use(&fabrics);
+    std::thread::scope(|scope| {
+        for reader in 0..4 {
+            let mut lane = node.open_lane().expect("a lane");
+            let regions = &regions;
+            scope.spawn(move || read_all(&mut *lane, regions, reader));
+        }
+    });
+    assert_eq!(before, pairs_in_use(&fabrics), "all lanes are gone");
+    let lanes: Vec<_> = (0..4).map(|_| node.open_lane().expect("a lane")).collect();
+    assert_eq!(
+        pairs_in_use(&fabrics) - before,
+        2 * 7,
+        "one queue pair to each peer, and its other end"
+    );
+    drop(lanes);
+}
+
+/// Queue pairs in use, once the nodes have heard of all lanes that have ended.
+fn pairs_in_use(fabrics: &[Arc<dyn Fabric>]) -> usize {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(300) {
+        for fabric in fabrics {
+            fabric.poll(64, &mut Inbox::new(8)).expect("no fault of this node");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let output = Command::new("rdma").args(["resource", "show", "qp"]).output().expect("rdma runs");
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains("type RC")).count()
+}
+
+/// READs words of all regions through a lane that others use as well, and compares them.
+fn read_all(lane: &mut dyn ReadLane, regions: &[(Arc<Region>, Rank, RegionId)], reader: usize) {
+    let mut random = Random(reader as u64 + 1);
+    let (mut posted, mut ended) = (0_u64, 0);
+    let mut wanted = std::collections::HashMap::new();
+    let start = Instant::now();
+    while ended < 2_000 {
+        assert!(start.elapsed() < WAIT_MAX, "{ended} of {posted} READs ended");
+        while posted < 2_000 && lane.outstanding() < 32 {
+            let (_, peer, region) = regions[random.below(regions.len())];
+            let word = random.below(1024);
+            let token = (reader as u64) << 32 | posted;
+            let read = Read { peer, region, offset: 8 * word as u64, len: 8, token };
+            match lane.post(read) {
+                Ok(()) => wanted.insert(token, (peer.index() << 32 | word) as u64),
+                // The others have taken all the room there is.
+                Err(FabricError::LaneFull { .. }) => break,
+                Err(error) => panic!("{error}"),
+            };
+            posted += 1;
+        }
+        lane.submit().expect("no fault of this node");
+        let mut handed = 0;
+        let count = lane.poll(&mut |completion: Completion<'_>| {
+            let data = completion.result.expect("the peer lives");
+            let found = u64::from_ne_bytes(data.bytes.try_into().expect("eight bytes"));
+            assert_eq!(wanted.remove(&completion.token), Some(found), "its own, once");
+            handed += 1;
+        });
+        assert_eq!(count.expect("no fault of this node"), handed);
+        ended += handed;
+        if handed == 0 {
+            lane.wait(Duration::from_millis(5)).expect("no fault of this node");
+        }
+    }
+    assert_eq!(lane.outstanding(), 0);
 }
 
 /// Runs a case of this binary as a user without rights, with a limit of locked memory.

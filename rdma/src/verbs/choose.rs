@@ -23,6 +23,8 @@ pub struct Wish {
     pub gid: Option<GidWish>,
     /// Traffic class of packets (RoCE: the IP header's byte with DSCP and ECN).
     pub traffic_class: u8,
+    /// Queue pairs that a node may have in use; without, as many as caches of usual devices hold, or more where nodes are many.
+    pub queue_pairs: Option<u32>,
 }
 
 /// How the user names a GID.
@@ -66,6 +68,8 @@ pub(crate) struct Place {
     mtu_bytes: u32,
     pub(crate) message_bytes_max: u32,
     pub(crate) traffic_class: u8,
+    /// Queue pairs that the user allows.
+    pub(crate) pairs_wished: Option<u32>,
     pub(crate) reads_served: u8,
     pub(crate) reads_issued: u8,
     pub(crate) limits: DeviceLimits,
@@ -266,6 +270,7 @@ fn place(
         mtu_bytes: port.mtu_bytes,
         message_bytes_max: port.message_bytes_max.min(MESSAGE_BYTES_MAX),
         traffic_class: wish.traffic_class,
+        pairs_wished: wish.queue_pairs,
         reads_served: reads(limits.reads_served),
         reads_issued: reads(limits.reads_issued),
         limits: *limits,
@@ -369,6 +374,7 @@ mod tests {
             port,
             gid: gid.map(|text| GidWish::parse(text).expect("a GID")),
             traffic_class: 106,
+            queue_pairs: None,
         };
         let chosen = |wish: &Wish| pick(wish, None, &devices);
         let place = chosen(&wish(Some("mlx5_0"), Some(1), Some("1"))).expect("there");

@@ -23,7 +23,8 @@ use super::queue_pair::{QueuePair, Role};
 use super::receive_queue::SharedQueue;
 use super::ring::INBOX_BYTES;
 use super::serve::Server;
-use super::tuning::Sizes;
+use super::share::PairBudget;
+use super::tuning::{ACTIVE_PAIRS_ADVISED, Sizes};
 use crate::error::FabricError;
 use crate::join::doorkeeper::Arrivals;
 use crate::join::identity::NodeIdentity;
@@ -72,6 +73,16 @@ impl VerbsProvider {
         let mut place = config.place.clone();
         place.refresh()?;
         let peers = config.links.len();
+        let budget =
+            PairBudget::new(place.pairs_wished, place.limits.queue_pairs, ACTIVE_PAIRS_ADVISED);
+        let hubs_max = budget.hubs(peers, &place.device)?;
+        if 3 * peers as u64 > budget.pairs {
+            tracing::warn!(
+                "{peers} peers take {} queue pairs; devices slow down above about {}: use fewer, larger nodes",
+                3 * peers,
+                budget.pairs
+            );
+        }
         let sizes = Sizes::fit(&place.limits, peers, &place.device)?;
         memlock::check(
             (peers * (INBOX_BYTES + RING_BYTES)) as u64,
@@ -149,6 +160,7 @@ impl VerbsProvider {
             registry: config.registry,
             first_token: config.first_token,
             wake: config.wake,
+            hubs_max,
         })
     }
 }

@@ -283,6 +283,28 @@ impl VerbsLane {
         }
     }
 
+    /// Whether it is worth while to look for completions before going to sleep.
+    pub(super) fn spins(&self) -> bool {
+        self.spins
+    }
+
+    /// Whether there is something to poll for, or nothing to wait for.
+    pub(super) fn has_news(&mut self) -> Result<bool, FabricError> {
+        self.issue();
+        if self.flying == 0 || !self.failed.is_empty() || self.take_completions()? {
+            return Ok(true);
+        }
+        Ok(self.active.iter().any(|&rank| self.lost(Rank::from_index(rank)).is_some()))
+    }
+
+    /// Asks for the completion queue's descriptor to become readable with the next completion; true if one is here already.
+    pub(super) fn arm(&mut self) -> Result<bool, FabricError> {
+        self.completions.take_events();
+        self.completions.arm()?;
+        // What came before the queue was armed may not be announced.
+        self.take_completions()
+    }
+
     fn take_completions(&mut self) -> Result<bool, FabricError> {
         if self.found.is_empty() {
             let count = self.completions.poll(&mut self.taken[..])?;
@@ -365,29 +387,19 @@ impl ReadLane for VerbsLane {
     }
 
     fn wait(&mut self, limit: Duration) -> Result<(), FabricError> {
-        self.issue();
         let start = Instant::now();
         let spin = if self.spins { LANE_SPIN.min(limit) } else { Duration::ZERO };
-        loop {
-            if self.flying == 0 || !self.failed.is_empty() || self.take_completions()? {
-                return Ok(());
-            }
-            if self.active.iter().any(|&rank| self.lost(Rank::from_index(rank)).is_some()) {
-                return Ok(());
-            }
+        while !self.has_news()? {
             if start.elapsed() >= spin {
-                break;
+                if self.arm()? {
+                    return Ok(());
+                }
+                let mut fds = [wake::pollfd(self.completions.as_fd().as_raw_fd(), libc::POLLIN)];
+                wake::poll(&mut fds, limit.saturating_sub(start.elapsed()))?;
+                return Ok(());
             }
             std::hint::spin_loop();
         }
-        self.completions.take_events();
-        self.completions.arm()?;
-        // What came before the queue was armed may not be announced.
-        if self.take_completions()? {
-            return Ok(());
-        }
-        let mut fds = [wake::pollfd(self.completions.as_fd().as_raw_fd(), libc::POLLIN)];
-        wake::poll(&mut fds, limit.saturating_sub(start.elapsed()))?;
         Ok(())
     }
 

@@ -37,6 +37,7 @@ mod queue_pair;
 mod receive_queue;
 mod ring;
 mod serve;
+mod share;
 mod status;
 mod sys;
 mod tuning;

@@ -21,9 +21,8 @@ use super::memory::{Access, MemoryRegion, ProtectionDomain};
 use super::offer::{Inbox, Offer, goodbye};
 use super::queue_pair::{QueuePair, Role};
 use super::serve::Server;
-use super::tuning::{
-    ACTIVE_PAIRS_ADVISED, GOODBYE_MAX, LANE_DEPTH, LANE_POOL_BYTES, OFFER_MAX, OFFERS_MAX,
-};
+use super::share::Hub;
+use super::tuning::{GOODBYE_MAX, LANE_DEPTH, LANE_POOL_BYTES, OFFER_MAX, OFFERS_MAX};
 use crate::error::{FabricError, SendError};
 use crate::fabric::{FabricCounters, LostReason, Provider, ReadLane, Sink};
 use crate::join::call::{CallError, call};
@@ -113,6 +112,7 @@ pub(super) struct Parts {
     pub(super) registry: Registry,
     pub(super) first_token: usize,
     pub(super) wake: Arc<Wake>,
+    pub(super) hubs_max: usize,
 }
 
 /// RDMA to peers.
@@ -132,6 +132,10 @@ pub(crate) struct VerbsProvider {
     first_token: usize,
     wake: Arc<Wake>,
     has_cuts: AtomicBool,
+    /// What read lanes use, and how many of them there may be.
+    hubs: Mutex<Vec<Weak<Hub>>>,
+    hubs_max: usize,
+    has_shared: AtomicBool,
 }
 
 impl VerbsProvider {
@@ -159,6 +163,9 @@ impl VerbsProvider {
             first_token: parts.first_token,
             wake: parts.wake,
             has_cuts: AtomicBool::new(false),
+            hubs: Mutex::default(),
+            hubs_max: parts.hubs_max,
+            has_shared: AtomicBool::new(false),
         };
         provider.register().map_err(|error| FabricError::Os {
             what: "registering for events".to_owned(),
@@ -286,17 +293,38 @@ impl VerbsProvider {
         Ok(Channel::new(pair, stream))
     }
 
-    fn warn_of_many_pairs(&self, readers: usize) {
-        static WARN: std::sync::Once = std::sync::Once::new();
-        let links = self.links.iter().flatten().count();
-        if links + 2 * readers > ACTIVE_PAIRS_ADVISED {
-            WARN.call_once(|| {
-                tracing::warn!(
-                    "{} queue pairs are in use; devices slow down above about {ACTIVE_PAIRS_ADVISED}: \
-                     use fewer workers per node or fewer, larger nodes",
-                    links + 2 * readers
-                );
-            });
+    /// Opens queue pairs for READs, one to each peer.
+    fn open_hub(&self) -> Result<Arc<Hub>, FabricError> {
+        let place = {
+            let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            place.refresh()?;
+            place.clone()
+        };
+        let peers = self.links.iter().flatten().count();
+        let entries = u32::try_from(peers).unwrap_or(u32::MAX).saturating_mul(LANE_DEPTH + 1);
+        let entries = entries.min(u32::try_from(place.limits.completions).unwrap_or(u32::MAX));
+        let completions = CompletionQueue::new(self.context(), entries)?;
+        let memory = allocate(&self.domain, LANE_POOL_BYTES, "lane", Access::Land)?;
+        let mut channels: Vec<Option<Channel>> = self.nodes.iter().map(|_| None).collect();
+        for link in self.links.iter().flatten() {
+            let peer = link.peer;
+            if self.shared.lost[peer.index()].get().is_some() {
+                continue;
+            }
+            channels[peer.index()] = Some(self.open_channel(link, &place, &completions)?);
+        }
+        let lane = VerbsLane::new(Arc::clone(&self.shared), channels, completions.clone(), memory);
+        Ok(Hub::new(lane, completions))
+    }
+
+    fn tell_sharing(&self) {
+        if !self.has_shared.swap(true, Ordering::Relaxed) {
+            let peers = self.links.iter().flatten().count();
+            tracing::info!(
+                "workers share read lanes: {} queue pairs to each of {peers} peers are as many as the budget allows \
+                 (STERNA_QUEUE_PAIRS)",
+                self.hubs_max
+            );
         }
     }
 }
@@ -421,26 +449,19 @@ impl PeerProvider for VerbsProvider {
     fn disarm(&self) {}
 
     fn open_lane(&self) -> Result<Box<dyn ReadLane>, FabricError> {
-        let place = {
-            let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            place.refresh()?;
-            place.clone()
-        };
-        let peers = self.links.iter().flatten().count();
-        let entries = u32::try_from(peers).unwrap_or(u32::MAX).saturating_mul(LANE_DEPTH + 1);
-        let entries = entries.min(u32::try_from(place.limits.completions).unwrap_or(u32::MAX));
-        let completions = CompletionQueue::new(self.context(), entries)?;
-        let memory = allocate(&self.domain, LANE_POOL_BYTES, "lane", Access::Land)?;
-        let mut channels: Vec<Option<Channel>> = self.nodes.iter().map(|_| None).collect();
-        for link in self.links.iter().flatten() {
-            let peer = link.peer;
-            if self.shared.lost[peer.index()].get().is_some() {
-                continue;
-            }
-            channels[peer.index()] = Some(self.open_channel(link, &place, &completions)?);
+        // Lanes are opened one at a time: who comes second may share what the first has opened.
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.retain(|hub| hub.strong_count() > 0);
+        let open: Vec<Arc<Hub>> = hubs.iter().filter_map(Weak::upgrade).collect();
+        if open.len() >= self.hubs_max
+            && let Some(hub) = open.iter().min_by_key(|hub| hub.taken())
+        {
+            self.tell_sharing();
+            return hub.sit();
         }
-        self.warn_of_many_pairs(self.shared.readers().len());
-        Ok(Box::new(VerbsLane::new(Arc::clone(&self.shared), channels, completions, memory)))
+        let hub = self.open_hub()?;
+        hubs.push(Arc::downgrade(&hub));
+        hub.sit()
     }
 
     fn expel(&self, peer: Rank, reason: &str) {

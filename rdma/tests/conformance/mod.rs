@@ -157,6 +157,7 @@ macro_rules! conformance_threads {
             threads::an_expelled_peers_thread_wakes_from_its_park,
             strangers::a_stranger_with_a_wrong_token_cannot_join_and_is_counted,
             strangers::noise_at_the_door_is_refused_and_harms_nobody,
+            strangers::a_node_of_another_version_is_refused_by_both_sides_with_the_remedy,
             strangers::a_missing_rank_is_named_within_the_limit,
         );
     };

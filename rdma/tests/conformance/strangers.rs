@@ -91,3 +91,46 @@ pub fn a_missing_rank_is_named_within_the_limit<P: Choice>(_seed: u64) {
     }
     assert!(start.elapsed() < WAIT_MAX);
 }
+
+/// The first message of a node of another version, which is how both sides begin.
+fn opening_of_another_version() -> [u8; 48] {
+    let mut opening = [0; 48];
+    opening[..8].copy_from_slice(b"STERNA\r\n");
+    opening[8..12].copy_from_slice(&9_999_u32.to_le_bytes());
+    opening
+}
+
+pub fn a_node_of_another_version_is_refused_by_both_sides_with_the_remedy<P: Choice>(_seed: u64) {
+    let (mut members, address) = configs::<P>(2);
+    let late = members.pop().expect("rank 1");
+    let first = members.pop().expect("rank 0");
+    let rank_0 = std::thread::spawn(|| job::open(first));
+    let mut caller = TcpStream::connect(&address).expect("rank 0 listens");
+    caller.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
+    caller.write_all(&opening_of_another_version()).expect("it is taken");
+    let mut answer = Vec::new();
+    // The end may come as a reset, as the rest of what was said is not read.
+    let _ = (&mut caller).take(1024).read_to_end(&mut answer);
+    assert!(answer.starts_with(b"STERNA\r\n") && answer.get(12) == Some(&1), "{answer:?}");
+    let rank_1 = job::open(late).expect("the stranger took no place");
+    let rank_0 = rank_0.join().expect("no panic").expect("the job meets");
+    assert!(rank_0.counters().strangers_refused >= 1);
+    drop((rank_0, rank_1));
+
+    // The other way round: this node calls one of another version.
+    let (mut members, address) = configs::<P>(2);
+    let mut caller = members.pop().expect("rank 1");
+    caller.join_timeout = Duration::from_secs(3);
+    let listener = members.pop().expect("rank 0").listener.expect("rank 0 listens");
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a caller");
+        let mut hello = [0; 48];
+        stream.read_exact(&mut hello).expect("its opening");
+        stream.write_all(&opening_of_another_version()).expect("it listens");
+    });
+    let error = job::open(caller).err().expect("another version").to_string();
+    other.join().expect("no panic");
+    for part in ["9999", "one build", &address] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}

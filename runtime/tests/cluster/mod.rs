@@ -27,6 +27,8 @@ pub fn job_with(
             let mut fabric = FabricConfig::new(rank, size, Some(&address), TOKEN);
             fabric.choice = choice;
             fabric.listener = listener.take();
+            fabric.rdma.queue_pairs =
+                std::env::var("STERNA_QUEUE_PAIRS").ok().map(|few| few.parse().expect("a number"));
             let (body, settings) = (&body, &settings);
             scope.spawn(move || {
                 let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
