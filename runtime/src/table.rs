@@ -136,6 +136,12 @@ impl TableSpec {
         if self.dim == 0 {
             return fault("a row has at least one value");
         }
+        if let Optimizer::Ftrl { lr, beta, l1, l2 } = self.optimizer {
+            let positive = |x: f32| x.is_finite() && x > 0.0;
+            if !(positive(lr) && positive(beta) && l1 >= 0.0 && l2 >= 0.0) {
+                return fault("FTRL's learning rate and beta are above 0, its penalties not below");
+            }
+        }
         if let Some(key) = self.hot.0.iter().find(|&&key| key >= self.keys) {
             return fault(&format!("hot key {key}: there are {}", self.keys));
         }
@@ -251,6 +257,16 @@ impl Table {
     }
 
     /// Checks that values are finite, if the table asks for it.
+    /// An error if values follow from the optimizer's state.
+    pub(crate) fn check_additions(&self) -> Result<()> {
+        if self.optimizer().takes_additions() {
+            return Ok(());
+        }
+        let reason =
+            "its values follow from FTRL's state: push gradients, or set values".to_owned();
+        Err(Error::Table { table: self.name().to_owned(), reason })
+    }
+
     pub(crate) fn check_finite(&self, keys: &[Key], floats: usize, values: &[f32]) -> Result<()> {
         if !self.0.spec.check_finite {
             return Ok(());

@@ -261,6 +261,7 @@ fn rows_that_fit_no_record_are_refused_with_the_longest_that_do() {
         (Optimizer::adagrad(0.1), 6_300),
         (Optimizer::row_adagrad(0.1), 7_000),
         (Optimizer::adam(0.1), 5_700),
+        (Optimizer::ftrl(0.1), 20_800),
     ];
     for (optimizer, documented) in optimizers {
         let make = |dim| {

@@ -287,15 +287,18 @@ fn rows_go_to_and_fro_within_a_pool_that_is_soon_used_up() {
     });
 }
 
-fn optimizers() -> [Optimizer; 5] {
+fn optimizers() -> [Optimizer; 6] {
     [
         Optimizer::sgd(0.1),
         Optimizer::momentum(0.1, 0.9),
         Optimizer::adagrad(0.1),
         Optimizer::row_adagrad(0.1),
+        FTRL,
         Optimizer::adam(0.01),
     ]
 }
+
+const FTRL: Optimizer = Optimizer::Ftrl { lr: 0.1, beta: 0.5, l1: 0.2, l2: 0.1 };
 
 #[test]
 fn optimizer_state_is_right_wherever_rows_are() {
@@ -388,6 +391,79 @@ fn additions_that_are_taken_back_leave_nothing() {
                 worker.barrier().expect("all come");
             });
             node.shutdown().expect("all end");
+        });
+    }
+}
+
+#[test]
+fn ftrl_keeps_its_sums_exact_and_its_values_a_function_of_them_with_several_writers() {
+    const ROUNDS: u64 = 30;
+    let Optimizer::Ftrl { lr, beta, l1, l2 } = FTRL else { panic!("FTRL") };
+    for policy in [Policy::Classic, Policy::Relocation, Policy::Replication, Policy::Adaptive] {
+        on_each_provider(|choice| {
+            job_with(3, 2, choice, under(policy), |node| {
+                let spec =
+                    TableSpec::new("t", 9, 6).optimizer(FTRL).init(Init::Normal { std: 1.0 });
+                let table = node.create_table(spec).expect("a table");
+                let keys: Vec<u64> = (0..9).collect();
+                let function = |worker: &mut Worker| {
+                    let mut rows = vec![0.0; 9 * table.row_len()];
+                    worker.pull_rows(&table, &keys, &mut rows).expect("rows");
+                    for row in rows.chunks(18) {
+                        for i in 0..6 {
+                            let (w, z, n) = (row[i], row[6 + i], row[12 + i]);
+                            let rate = (beta + n.sqrt()) / lr + l2;
+                            let wanted = (z.clamp(-l1, l1) - z) / rate;
+                            assert!((w - wanted).abs() < 1e-4, "{policy}: {w} is not f({z}, {n})");
+                        }
+                    }
+                    rows
+                };
+                workers(&node, |mut worker| {
+                    let me = worker.global_index() as u64;
+                    for round in 0..ROUNDS {
+                        let clock = worker.clock().0;
+                        if (round + me).is_multiple_of(3) {
+                            worker.intent(&table, &keys, clock..clock + 3).expect("an intent");
+                        }
+                        let gradients = steps(round * 6 + me, 54);
+                        worker.push(&table, &keys, &gradients).expect("a step");
+                        worker.advance_clock().expect("all live");
+                    }
+                    worker.barrier().expect("all come");
+                    // All nodes see the same: the squares of all gradients, and values that follow.
+                    let rows = function(&mut worker);
+                    for (key, row) in rows.chunks(18).enumerate() {
+                        for i in 0..6 {
+                            let square = |step| steps(step, 54)[key * 6 + i].powi(2);
+                            let wanted: f32 = (0..ROUNDS * 6).map(square).sum();
+                            let found = row[12 + i];
+                            assert!(
+                                (found - wanted).abs() < 1e-3,
+                                "{policy}: {found}, not {wanted}"
+                            );
+                        }
+                    }
+                    let mut sums: Vec<f64> = rows.iter().copied().map(f64::from).collect();
+                    worker.all_reduce_sum(&mut sums).expect("all come");
+                    for (sum, &own) in sums.iter().zip(&rows) {
+                        let mean = sum / 6.0;
+                        assert!((mean - f64::from(own)).abs() < 1e-4, "{policy}: {own} and {mean}");
+                    }
+                    worker.barrier().expect("all come");
+                    // Values that are set are values that stay.
+                    if me == 5 {
+                        worker.set(&table, &keys, &[0.75; 54]).expect("a set");
+                    }
+                    worker.barrier().expect("all come");
+                    assert_eq!(pull(&mut worker, &table, &keys), [0.75; 54], "{policy}");
+                    function(&mut worker);
+                    let refused = worker.add(&table, &keys, &[1.0; 54]).expect_err("a function");
+                    assert!(refused.to_string().contains("FTRL"), "{refused}");
+                    worker.barrier().expect("all come");
+                });
+                node.shutdown().expect("all end");
+            });
         });
     }
 }

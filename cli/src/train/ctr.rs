@@ -72,7 +72,7 @@ pub(crate) struct CtrArgs {
     #[arg(long, value_name = "PROBABILITY", help_heading = "Recipe")]
     dropout: Option<f32>,
 
-    /// What steps the rows of features: adagrad, row-adagrad, adam or sgd.
+    /// What steps the rows of features: adagrad, row-adagrad, adam, ftrl or sgd.
     #[arg(long, value_parser = optimizer, help_heading = "Recipe")]
     optimizer: Option<RowOptimizer>,
 
@@ -91,6 +91,10 @@ pub(crate) struct CtrArgs {
     /// Weight of the squares of a row's values, once per batch for each row that the batch uses.
     #[arg(long, value_name = "WEIGHT", help_heading = "Recipe")]
     l2: Option<f32>,
+
+    /// FTRL's weight of the values' absolute sum: rows of features that tell too little stay exactly 0.
+    #[arg(long, value_name = "WEIGHT", help_heading = "Recipe")]
+    l1: Option<f32>,
 
     /// Standard deviation of embeddings at the start.
     #[arg(long, value_name = "STD", help_heading = "Recipe")]
@@ -208,6 +212,7 @@ fn settings(args: &CtrArgs, clicks: &Clicks) -> CtrConfig {
     take(&mut config.initial_accumulator, args.initial_accumulator.as_ref());
     take(&mut config.dense_learning_rate, args.dense_learning_rate.as_ref());
     take(&mut config.l2, args.l2.as_ref());
+    take(&mut config.l1, args.l1.as_ref());
     take(&mut config.init_std, args.init_std.as_ref());
     take(&mut config.batch, args.batch.as_ref());
     if let Some(goal) = &args.goal {
@@ -235,7 +240,8 @@ fn model(text: &str) -> Result<ModelKind, String> {
 
 fn optimizer(text: &str) -> Result<RowOptimizer, String> {
     let found = RowOptimizer::ALL.into_iter().find(|known| known.name() == text);
-    found.ok_or_else(|| format!("`{text}` is no optimizer: adagrad, row-adagrad, adam or sgd"))
+    found
+        .ok_or_else(|| format!("`{text}` is no optimizer: adagrad, row-adagrad, adam, ftrl or sgd"))
 }
 
 fn format(text: &str) -> Result<Format, String> {

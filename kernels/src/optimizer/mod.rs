@@ -10,7 +10,11 @@
 //! | momentum | m | `m = mu m + g; w -= lr m` |
 //! | Adagrad (Duchi et al. 2011) | S | `S += g*g; w -= lr g / (sqrt(S) + eps)` |
 //! | row-wise Adagrad | s | `s += mean(g*g); w -= lr g / (sqrt(s) + eps)` |
+//! | FTRL-proximal (McMahan et al. 2013, algorithm 1) | z, n | `z += g - (sqrt(n + g*g) - sqrt(n)) / lr * w; n += g*g; w = f(z, n)` |
 //! | Adam (Kingma and Ba 2015) | m, v, t | `m = b1 m + (1-b1) g; v = b2 v + (1-b2) g*g; w -= lr m^ / (sqrt(v^) + eps)` |
+//!
+//! FTRL's values are a function of its state: `f(z, n) = -(z - clamp(z, -l1, l1)) / ((beta + sqrt(n)) / lr + l2)`. Its rate
+//! falls by itself and is the table's: that of a step is ignored. A row's start is the state that gives its first values.
 //!
 //! Adam's step count is a `u32` stored in the last word of the state, bit by bit.
 
@@ -20,6 +24,7 @@ use crate::element::Element;
 use crate::rowcopy::RowPtr;
 use crate::simd::instruction_set;
 
+pub(crate) use step::FtrlRule;
 pub use step::adam_correction;
 pub(crate) use step::mean_square;
 
@@ -56,6 +61,17 @@ pub enum Optimizer {
         eps: f32,
         /// Accumulator at the start.
         initial: f32,
+    },
+    /// Follow the regularised leader, with the proximal term: the optimizer of sparse click models.
+    Ftrl {
+        /// Learning rate, `alpha` of the paper.
+        lr: f32,
+        /// Added to the root, above 0.
+        beta: f32,
+        /// Weight of the values' absolute sum: values whose gradients do not outweigh it are exactly 0.
+        l1: f32,
+        /// Weight of the values' squares.
+        l2: f32,
     },
     /// Adam.
     Adam {
@@ -95,6 +111,12 @@ impl Optimizer {
         Self::RowAdagrad { lr, eps: 1e-10, initial: 0.0 }
     }
 
+    /// FTRL-proximal with this learning rate, beta 1 and no penalties.
+    #[must_use]
+    pub const fn ftrl(lr: f32) -> Self {
+        Self::Ftrl { lr, beta: 1.0, l1: 0.0, l2: 0.0 }
+    }
+
     /// Adam with this learning rate, betas 0.9 and 0.999, epsilon 1e-8.
     #[must_use]
     pub const fn adam(lr: f32) -> Self {
@@ -109,6 +131,7 @@ impl Optimizer {
             | Self::Momentum { lr, .. }
             | Self::Adagrad { lr, .. }
             | Self::RowAdagrad { lr, .. }
+            | Self::Ftrl { lr, .. }
             | Self::Adam { lr, .. } => lr,
         }
     }
@@ -121,15 +144,22 @@ impl Optimizer {
             Self::Momentum { .. } => "momentum",
             Self::Adagrad { .. } => "adagrad",
             Self::RowAdagrad { .. } => "row_adagrad",
+            Self::Ftrl { .. } => "ftrl",
             Self::Adam { .. } => "adam",
         }
     }
 
-    /// Whether a step can be composed without knowing the row: SGD and momentum are linear in the row. The
-    /// others need the row's state, so a gradient for a row that is not here has to wait for it.
+    /// Whether a step can be composed without knowing the row: SGD and momentum are linear in the row, and of FTRL gradients
+    /// and their squares travel. The others need the row's state, so a gradient for a row that is not here has to wait for it.
     #[must_use]
     pub const fn is_linear(&self) -> bool {
-        matches!(self, Self::Sgd { .. } | Self::Momentum { .. })
+        matches!(self, Self::Sgd { .. } | Self::Momentum { .. } | Self::Ftrl { .. })
+    }
+
+    /// Whether something may be added to values: not where they are a function of the state.
+    #[must_use]
+    pub const fn takes_additions(&self) -> bool {
+        !matches!(self, Self::Ftrl { .. })
     }
 }
 
@@ -150,6 +180,7 @@ impl RowShape {
             Optimizer::Sgd { .. } => 0,
             Optimizer::Momentum { .. } | Optimizer::Adagrad { .. } => self.dim,
             Optimizer::RowAdagrad { .. } => 1,
+            Optimizer::Ftrl { .. } => 2 * self.dim,
             Optimizer::Adam { .. } => 2 * self.dim + 1,
         }
     }
@@ -160,8 +191,15 @@ impl RowShape {
         self.dim + self.state_len()
     }
 
-    /// Sets the state part of `row` (a private slice of [`RowShape::row_len`]) to the optimizer's start.
+    /// Sets the state part of `row` (a private slice of [`RowShape::row_len`]) to the optimizer's start; of FTRL to the
+    /// state that gives the values.
     pub fn reset_state(&self, row: &mut [f32]) {
+        if let Some(rule) = FtrlRule::of(&self.optimizer) {
+            let (values, state) = row.split_at_mut(self.dim);
+            let (z, n) = state.split_at_mut(self.dim);
+            z.iter_mut().zip(values).for_each(|(z, w)| *z = rule.start(*w));
+            return n[..self.dim].fill(0.0);
+        }
         let start = match self.optimizer {
             Optimizer::Adagrad { initial, .. } | Optimizer::RowAdagrad { initial, .. } => initial,
             _ => 0.0,
@@ -218,6 +256,13 @@ impl RowShape {
                 let sum = state.get(0) + mean_square(grad);
                 state.put(0, sum);
                 values.axpy(-lr / (sum.sqrt() + eps), grad);
+            }
+            Optimizer::Ftrl { .. } => {
+                let rule = FtrlRule::of(&self.optimizer).expect("FTRL");
+                // SAFETY: as above; FTRL's state is z and n.
+                unsafe {
+                    step::ftrl(set, w, s, g, dim, rule);
+                }
             }
             Optimizer::Adam { beta1, beta2, eps, .. } => {
                 let steps = state.get(2 * dim).to_bits().saturating_add(1);

@@ -5,6 +5,7 @@
 //! the gradient is private.
 
 use crate::element::Element;
+use crate::optimizer::Optimizer;
 use crate::rowcopy::blocked;
 use crate::simd::{Portable, Simd, dispatch};
 
@@ -175,6 +176,95 @@ unsafe fn adam_kernel<S: Simd, E: Element>(
     }
 }
 
+/// FTRL's settings, as its formulas want them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FtrlRule {
+    /// 1 / alpha.
+    pub(crate) slowness: f32,
+    pub(crate) beta: f32,
+    pub(crate) l1: f32,
+    pub(crate) l2: f32,
+}
+
+impl FtrlRule {
+    /// Those of an optimizer that is FTRL.
+    pub(crate) fn of(optimizer: &Optimizer) -> Option<Self> {
+        match *optimizer {
+            Optimizer::Ftrl { lr, beta, l1, l2 } => Some(Self { slowness: 1.0 / lr, beta, l1, l2 }),
+            _ => None,
+        }
+    }
+
+    /// `z` of a row without gradients whose value is `w`.
+    pub(crate) fn start(&self, w: f32) -> f32 {
+        let penalty = if w == 0.0 { 0.0 } else { self.l1.copysign(w) };
+        -w * (self.beta * self.slowness + self.l2) - penalty
+    }
+
+    /// z, n and w after a gradient (or the sum of several) and its square (or the sum of theirs), on a row that was at
+    /// `w`, or that was there when the first of several came.
+    #[inline(always)]
+    pub(crate) unsafe fn step<S: Simd>(
+        &self,
+        [z, n, w]: [S::V; 3],
+        gradient: S::V,
+        square: S::V,
+    ) -> [S::V; 3] {
+        // SAFETY: arithmetic on a CPU that has it, by the caller's promise.
+        unsafe {
+            let slowness = S::splat(self.slowness);
+            let sum = S::add(n, square);
+            let root = S::sqrt(sum);
+            let sigma = S::mul(S::sub(root, S::sqrt(n)), slowness);
+            let z = S::sub(S::add(z, gradient), S::mul(sigma, w));
+            let inside = S::max(S::min(z, S::splat(self.l1)), S::splat(-self.l1));
+            let rate = S::mul_add(S::add(S::splat(self.beta), root), slowness, S::splat(self.l2));
+            [z, sum, S::div(S::sub(inside, z), rate)]
+        }
+    }
+}
+
+/// One register of an FTRL step at `i`; the state is `z`, then `n`.
+#[inline(always)]
+unsafe fn ftrl_at<S: Simd, E: Element>(
+    w: *mut E,
+    state: *mut f32,
+    g: *const f32,
+    dim: usize,
+    i: usize,
+    rule: FtrlRule,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (z, n, gradient) = (state.add(i), state.add(dim + i), S::load(g.add(i)));
+        let row = [S::load_shared(z), S::load_shared(n), E::load_shared::<S>(w.add(i))];
+        let [z_now, n_now, w_now] = rule.step::<S>(row, gradient, S::mul(gradient, gradient));
+        S::store_shared(z, z_now);
+        S::store_shared(n, n_now);
+        E::store_shared::<S>(w.add(i), w_now);
+    }
+}
+
+#[inline(always)]
+unsafe fn ftrl_kernel<S: Simd, E: Element>(
+    w: *mut E,
+    state: *mut f32,
+    g: *const f32,
+    dim: usize,
+    rule: FtrlRule,
+) {
+    // SAFETY: indices stay below `dim`.
+    unsafe {
+        blocked!(S::LANES, dim, |i| ftrl_at::<S, E>(w, state, g, dim, i, rule), |j| ftrl_at::<
+            Portable,
+            E,
+        >(
+            w, state, g, dim, j, rule
+        ));
+    }
+}
+
+dispatch! { pub(crate) unsafe fn ftrl[E](w: *mut E, state: *mut f32, g: *const f32, dim: usize, rule: FtrlRule) = ftrl_kernel }
 dispatch! { pub(crate) unsafe fn momentum[E](w: *mut E, m: *mut f32, g: *const f32, len: usize, lr: f32, mu: f32) = momentum_kernel }
 dispatch! { pub(crate) unsafe fn adagrad[E](w: *mut E, s: *mut f32, g: *const f32, len: usize, lr: f32, eps: f32) = adagrad_kernel }
 dispatch! { pub(crate) unsafe fn adam[E](w: *mut E, state: *mut f32, g: *const f32, dim: usize, with: [f32; 5]) = adam_kernel }

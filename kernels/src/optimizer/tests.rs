@@ -9,6 +9,7 @@ pub(crate) fn optimizers() -> Vec<Optimizer> {
         Optimizer::momentum(0.05, 0.9),
         Optimizer::Adagrad { lr: 0.1, eps: 1e-8, initial: 0.1 },
         Optimizer::RowAdagrad { lr: 0.1, eps: 1e-8, initial: 0.1 },
+        Optimizer::Ftrl { lr: 0.1, beta: 0.5, l1: 0.3, l2: 0.2 },
         Optimizer::adam(0.01),
     ]
 }
@@ -37,6 +38,18 @@ fn reference(shape: &RowShape, row: &mut [f64], grad: &[f32], lr: f64) {
             }
             Optimizer::RowAdagrad { eps, .. } => {
                 row[i] -= lr * g / (row[dim].sqrt() + f64::from(eps));
+            }
+            Optimizer::Ftrl { lr, beta, l1, l2 } => {
+                let [lr, beta, l1, l2] = [lr, beta, l1, l2].map(f64::from);
+                let (z, n) = (row[dim + i], row[2 * dim + i]);
+                let z = z + g - ((n + g * g).sqrt() - n.sqrt()) / lr * row[i];
+                let n = n + g * g;
+                (row[dim + i], row[2 * dim + i]) = (z, n);
+                row[i] = if z.abs() <= l1 {
+                    0.0
+                } else {
+                    -(z - l1.copysign(z)) / ((beta + n.sqrt()) / lr + l2)
+                };
             }
             Optimizer::Adam { beta1, beta2, eps, .. } => {
                 let (b1, b2, t) = (f64::from(beta1), f64::from(beta2), row[3 * dim]);
@@ -101,4 +114,41 @@ fn the_state_starts_where_the_optimizer_says() {
 fn a_gradient_of_another_length_is_refused() {
     let shape = RowShape { optimizer: Optimizer::sgd(0.1), dim: 2 };
     shape.step_private(&mut [0.0; 2], &[1.0; 3], 0.1);
+}
+
+#[test]
+fn ftrl_starts_at_the_state_that_gives_the_first_values() {
+    let optimizer = Optimizer::Ftrl { lr: 0.5, beta: 1.0, l1: 0.25, l2: 0.5 };
+    let shape = RowShape { optimizer, dim: 3 };
+    let mut row = [0.5, 0.0, -2.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0];
+    shape.reset_state(&mut row);
+    assert_eq!(row, [0.5, 0.0, -2.0, -1.5, 0.0, 5.25, 0.0, 0.0, 0.0]);
+    // A gradient of nothing changes nothing.
+    let start = row;
+    shape.step_private(&mut row, &[0.0; 3], 0.5);
+    assert_eq!(row, start);
+}
+
+#[test]
+fn ftrl_without_penalties_and_memory_is_descent() {
+    // With gradients that are small beside beta the rate stays alpha / beta.
+    let optimizer = Optimizer::Ftrl { lr: 64.0, beta: 128.0, l1: 0.0, l2: 0.0 };
+    let shape = RowShape { optimizer, dim: 1 };
+    let mut row = [1.0, 0.0, 0.0];
+    shape.reset_state(&mut row);
+    for _ in 0..4 {
+        shape.step_private(&mut row, &[1e-3], 0.0);
+    }
+    assert!((row[0] - (1.0 - 4.0 * 0.5e-3)).abs() < 2e-5, "{row:?}");
+}
+
+#[test]
+fn ftrl_holds_values_at_nothing_until_their_gradients_outweigh_the_penalty() {
+    let optimizer = Optimizer::Ftrl { lr: 0.1, beta: 1.0, l1: 1.0, l2: 0.0 };
+    let shape = RowShape { optimizer, dim: 1 };
+    let mut row = [0.0; 3];
+    for wanted_zero in [true, true, true, false] {
+        shape.step_private(&mut row, &[0.3], 0.0);
+        assert_eq!(row[0] == 0.0, wanted_zero, "{row:?}");
+    }
 }

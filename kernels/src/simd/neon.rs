@@ -56,6 +56,8 @@ impl Simd for Neon {
         div(a: float32x4_t, b: float32x4_t) -> float32x4_t = vdivq_f32(a, b);
         mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
         sqrt(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);
+        min(a: float32x4_t, b: float32x4_t) -> float32x4_t = vminq_f32(a, b);
+        max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmaxq_f32(a, b);
         sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
     }
 }

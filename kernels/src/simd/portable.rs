@@ -77,6 +77,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn min(a: f32, b: f32) -> f32 {
+        a.min(b)
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: f32, b: f32) -> f32 {
+        a.max(b)
+    }
+
+    #[inline(always)]
     unsafe fn sum(a: f32) -> f32 {
         a
     }

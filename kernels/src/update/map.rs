@@ -3,7 +3,7 @@
 use super::vectors::{self, Noted};
 use super::{FACTOR_A, FACTOR_B, FACTOR_C, HEADER_LEN, MAP_PRESENT, STEPS, Update};
 use crate::element::Element;
-use crate::optimizer::{Optimizer, adam_correction, mean_square};
+use crate::optimizer::{FtrlRule, Optimizer, adam_correction, mean_square};
 use crate::rowcopy::RowPtr;
 use crate::simd::instruction_set;
 
@@ -26,6 +26,21 @@ impl Update<'_> {
         &self.block[HEADER_LEN..HEADER_LEN + self.shape.map_len()]
     }
 
+    /// FTRL's values from which the update began; nothing of other optimizers.
+    pub(super) fn begun_at(&self) -> Option<&[f32]> {
+        let at = HEADER_LEN + self.shape.map_len();
+        let ftrl = matches!(self.shape.optimizer, Optimizer::Ftrl { .. });
+        ftrl.then(|| &self.block[at..at + self.shape.dim])
+    }
+
+    /// The update begins, or would have begun, at these values.
+    pub(super) fn begin_at(&mut self, values: RowPtr) {
+        if let Optimizer::Ftrl { .. } = self.shape.optimizer {
+            let at = HEADER_LEN + self.shape.map_len();
+            values.copy_out(&mut self.block[at..at + self.shape.dim]);
+        }
+    }
+
     fn steps(&self) -> u32 {
         self.block[STEPS].to_bits()
     }
@@ -42,6 +57,13 @@ impl Update<'_> {
                 for ((w, m), &g) in values.iter_mut().zip(velocity).zip(grad) {
                     *m = momentum * *m + g;
                     *w -= lr * *m;
+                }
+            }
+            Optimizer::Ftrl { .. } => {
+                let (sums, squares) = self.map_mut().split_at_mut(dim);
+                for ((sum, square), &g) in sums.iter_mut().zip(squares).zip(grad) {
+                    *sum += g;
+                    *square += g * g;
                 }
             }
             _ => {
@@ -79,6 +101,14 @@ impl Update<'_> {
                 // SAFETY: as above.
                 unsafe { vectors::shift(set, self.noted(copy, grad), rate) }
             }
+            Optimizer::Ftrl { .. } => {
+                let rule = FtrlRule::of(&self.shape.optimizer).expect("FTRL");
+                if !self.has_map() {
+                    self.begin_at(copy.part(0, dim));
+                }
+                // SAFETY: as above; the values from which the update began lie behind its map.
+                unsafe { vectors::ftrl(set, self.noted(copy, grad), rule) }
+            }
             Optimizer::Adam { beta1, beta2, eps, .. } => {
                 let steps = copy.get(3 * dim).to_bits().saturating_add(1);
                 copy.put(3 * dim, f32::from_bits(steps));
@@ -96,6 +126,7 @@ impl Update<'_> {
 
     /// An addition to the values of `copy`, noted in the map.
     pub(super) fn add_noted(&mut self, copy: RowPtr, delta: &[f32]) {
+        assert!(self.shape.optimizer.takes_additions(), "FTRL's values follow from its state");
         // SAFETY: `noted` has checked all lengths, and the borrows last.
         unsafe { vectors::shift(instruction_set(), self.noted(copy, delta), -1.0) }
     }
@@ -131,6 +162,10 @@ impl Update<'_> {
         self.block[FACTOR_C] = c * c1;
         self.block[STEPS] = f32::from_bits(self.steps() + earlier.steps());
         let optimizer = self.shape.optimizer;
+        if let Some(begun_at) = earlier.begun_at() {
+            let at = HEADER_LEN + self.shape.map_len();
+            self.block[at..at + dim].copy_from_slice(begun_at);
+        }
         let (moved, change) = self.map_mut().split_at_mut(dim);
         let (moved1, change1) = earlier.map().split_at(dim);
         for i in 0..dim {
@@ -142,6 +177,20 @@ impl Update<'_> {
             // The factor is 1 for sums of squares; Adam's second moment follows its first.
             let factor = if i < dim { a } else { c };
             *later += factor * before;
+        }
+    }
+
+    /// Applies map and gradients to a row whose open update began at these values of FTRL.
+    pub(super) fn apply_from(&self, values: RowPtr, state: RowPtr, begun_at: Option<&[f32]>) {
+        match (begun_at, FtrlRule::of(&self.shape.optimizer)) {
+            (Some(begun_at), Some(rule)) if self.has_map() => {
+                let (w, s, map) = (values.as_ptr(), state.as_ptr(), self.map().as_ptr());
+                let (dim, at) = (self.shape.dim, begun_at.as_ptr());
+                assert!(values.len() == dim && state.len() == 2 * dim, "row of another shape");
+                // SAFETY: `dim` values, state and map of two vectors of as many floats, and as many values to begin at.
+                unsafe { vectors::ftrl_sums(instruction_set(), w, s, map, dim, (rule, at)) }
+            }
+            _ => self.apply_parts(values, state),
         }
     }
 
@@ -168,6 +217,12 @@ impl Update<'_> {
                 let (w, m, map) = (values.as_ptr(), state.as_ptr(), self.map().as_ptr());
                 // SAFETY: row and map are two vectors of `dim` floats each.
                 unsafe { vectors::coast(set, w, m, map, dim, [a, b]) }
+            }
+            Optimizer::Ftrl { .. } => {
+                let rule = FtrlRule::of(&self.shape.optimizer).expect("FTRL");
+                let (w, s, map) = (values.as_ptr(), state.as_ptr(), self.map().as_ptr());
+                // SAFETY: state and map are two vectors of `dim` floats each.
+                unsafe { vectors::ftrl_sums(set, w, s, map, dim, (rule, std::ptr::null())) }
             }
             Optimizer::Adam { .. } => {
                 values.add(moved);

@@ -8,13 +8,16 @@
 //! | SGD | - | `w += Dw` |
 //! | momentum | `m = a m + Dm` | `w += b m + Dw`: exact, the velocity's coasting is in the map |
 //! | Adagrad, row-wise | `S += Ds` | `w += Dw` |
+//! | FTRL | `z += G - (sqrt(n + Q) - sqrt(n)) / lr * w`, `n += Q` | `w = f(z, n)`, never merged |
 //! | Adam | `m = a m + Dm`, `v = c v + Dv`, `t += n` | `w += Dw` |
 //!
 //! The owner's state is then exactly that of the serial order in which it applies updates, each with its steps
 //! consecutive. So are the values for SGD and momentum; for Adagrad and Adam they are sums of steps taken on slightly old
-//! state: bounded, not exact. Differences are accumulated, never obtained by subtracting states.
+//! state: bounded, not exact. Of FTRL the sums of gradients `G` and of their squares `Q` travel: `n` is exact, `w` is `f(z, n)`
+//! at every moment, and `z` is that of the serial order in which the owner takes updates, each as one step of its sums. A copy that
+//! is stepped uses the `w` that it had when its update began, so that it is always what the owner will have. Differences are accumulated, never obtained by subtracting states.
 //!
-//! A key that a node updates without holding a copy has no state to step on. SGD and momentum need none; for the others
+//! A key that a node updates without holding a copy has no state to step on. SGD, momentum and FTRL need none; for the others
 //! the update keeps up to [`GRADIENTS_MAX`] gradients as they are, each with its learning rate, and the owner steps them.
 //!
 //! An update lives in a flat block of floats ([`RowShape::block_len`]), so that a pool can hold blocks for any table:
@@ -66,7 +69,9 @@ impl RowShape {
     pub const fn map_len(&self) -> usize {
         match self.optimizer {
             Optimizer::Sgd { .. } => self.dim,
-            Optimizer::Momentum { .. } | Optimizer::Adagrad { .. } => 2 * self.dim,
+            Optimizer::Momentum { .. } | Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. } => {
+                2 * self.dim
+            }
             Optimizer::RowAdagrad { .. } => self.dim + 1,
             Optimizer::Adam { .. } => 3 * self.dim,
         }
@@ -75,8 +80,16 @@ impl RowShape {
     /// Number of floats of a block that holds an update of this shape.
     #[must_use]
     pub const fn block_len(&self) -> usize {
-        let gradients = if self.optimizer.is_linear() { 0 } else { GRADIENTS_ROOM };
-        HEADER_LEN + self.map_len() + gradients * (1 + self.dim)
+        HEADER_LEN + self.map_len() + self.behind_map()
+    }
+
+    /// Floats behind the map: waiting gradients; of FTRL the values from which the update began, which do not travel.
+    const fn behind_map(&self) -> usize {
+        match self.optimizer {
+            Optimizer::Ftrl { .. } => self.dim,
+            _ if self.optimizer.is_linear() => 0,
+            _ => GRADIENTS_ROOM * (1 + self.dim),
+        }
     }
 
     /// Length in bytes of the longest update of this shape on the wire.
@@ -210,6 +223,7 @@ impl<'a> Update<'a> {
         let shape = self.shape;
         // SAFETY: used while `copy` is borrowed.
         let (values, state) = shape.parts(unsafe { RowPtr::from_private(copy) });
+        self.begin_at(values);
         self.apply_map(values, state);
         let held = self.gradients();
         self.set_counts(self.counts() & !0xFF);
@@ -219,6 +233,20 @@ impl<'a> Update<'a> {
             grad.copy_from_slice(self.gradient(index).1);
             self.step_copy(copy, &grad, lr);
         }
+    }
+
+    /// Applies `later` to a row of which this is the open update, and composes it into this.
+    ///
+    /// # Panics
+    /// As [`Update::put_after`].
+    pub fn fold_row(&mut self, row: RowPtr, later: &Update<'_>) {
+        let (values, state) = self.shape.parts(row);
+        if !self.has_map() {
+            self.map_mut();
+            self.begin_at(values);
+        }
+        later.apply_from(values, state, self.begun_at());
+        self.put_after(later);
     }
 
     /// Applies the update to a row: the main copy under its writer bit, or a private copy of a pull.

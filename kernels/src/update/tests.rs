@@ -12,6 +12,7 @@ fn optimizers() -> Vec<Optimizer> {
         Optimizer::momentum(0.05, 0.9),
         Optimizer::Adagrad { lr: 0.1, eps: 1e-8, initial: 0.1 },
         Optimizer::RowAdagrad { lr: 0.1, eps: 1e-8, initial: 0.1 },
+        Optimizer::Ftrl { lr: 0.1, beta: 0.5, l1: 0.3, l2: 0.2 },
         Optimizer::adam(0.01),
     ]
 }
@@ -58,6 +59,25 @@ struct Holder {
     roots: Vec<Vec<f32>>,
 }
 
+/// FTRL's oracle: the gradients of one update are one step of their sum and the sum of their squares.
+fn replay_sums(shape: &RowShape, row: &mut [f32], gradients: &[Vec<f32>]) {
+    let Optimizer::Ftrl { lr, beta, l1, l2 } = shape.optimizer else { return };
+    let [lr, beta, l1, l2] = [lr, beta, l1, l2].map(f64::from);
+    let dim = shape.dim;
+    for i in 0..dim {
+        let sum: f64 = gradients.iter().map(|grad| f64::from(grad[i])).sum();
+        let squares: f64 = gradients.iter().map(|grad| f64::from(grad[i]).powi(2)).sum();
+        let [w, z, n] = [row[i], row[dim + i], row[2 * dim + i]].map(f64::from);
+        let z = z + sum - ((n + squares).sqrt() - n.sqrt()) / lr * w;
+        let n = n + squares;
+        let w =
+            if z.abs() <= l1 { 0.0 } else { -(z - l1.copysign(z)) / ((beta + n.sqrt()) / lr + l2) };
+        #[allow(clippy::cast_possible_truncation, reason = "rounding is meant")]
+        let rounded = [w, z, n].map(|x| x as f32);
+        [row[i], row[dim + i], row[2 * dim + i]] = rounded;
+    }
+}
+
 /// Nodes step copies, flush in random order, and refresh from the owner. Returns the owner's row, the replayed row, and
 /// the bound of the values' difference.
 fn run(shape: &RowShape, seed: u64, nodes: usize, rounds: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
@@ -96,6 +116,11 @@ fn run(shape: &RowShape, seed: u64, nodes: usize, rounds: usize) -> (Vec<f32>, V
             Update::decode(shape, &wire, &mut scratch)
                 .expect("own bytes")
                 .apply_private(&mut owner);
+            if let Optimizer::Ftrl { .. } = shape.optimizer {
+                replay_sums(shape, &mut replay, &holder.gradients);
+                holder.gradients.clear();
+                holder.roots.clear();
+            }
             for (grad, local) in holder.gradients.drain(..).zip(holder.roots.drain(..)) {
                 shape.step_private(&mut replay, &grad, lr);
                 for i in 0..shape.dim {
@@ -121,6 +146,10 @@ fn run(shape: &RowShape, seed: u64, nodes: usize, rounds: usize) -> (Vec<f32>, V
     }
     for holder in &mut holders {
         Update::in_block(shape, &mut holder.block).apply_private(&mut owner);
+        if let Optimizer::Ftrl { .. } = shape.optimizer {
+            replay_sums(shape, &mut replay, &holder.gradients);
+            holder.gradients.clear();
+        }
         for (grad, _) in holder.gradients.drain(..).zip(holder.roots.drain(..)) {
             shape.step_private(&mut replay, &grad, lr);
             bound.iter_mut().for_each(|b| *b += 20.0 * lr);
@@ -165,6 +194,8 @@ proptest! {
     fn with_one_writer_at_a_time_everything_is_exact(seed in any::<u64>(), dim in 1_usize..20) {
         for optimizer in optimizers() {
             let shape = RowShape { optimizer, dim };
+            // FTRL's updates are one step each; a writer that has the row itself steps it as it is.
+            let one_step = matches!(optimizer, Optimizer::Ftrl { .. });
             let mut random = Random(seed | 1);
             let lr = optimizer.learning_rate();
             let mut owner = start(&shape, &mut random);
@@ -174,7 +205,7 @@ proptest! {
                 // A writer gets the row, steps its copy a few times, and hands its update over.
                 let mut copy = owner.clone();
                 let mut update = Update::empty(&shape, &mut block);
-                for _ in 0..=random.below(5) {
+                for _ in 0..=if one_step { 0 } else { random.below(5) } {
                     let grad = random.vector(dim);
                     update.step_copy(&mut copy, &grad, lr);
                     shape.step_private(&mut replay, &grad, lr);
@@ -196,18 +227,25 @@ proptest! {
             let mut random = Random(seed | 1);
             let mut owner = start(&shape, &mut random);
             let mut replay = owner.clone();
+            let mut gradients = Vec::new();
             let (mut flushed, mut grown) = (vec![0.0; shape.block_len()], vec![0.0; shape.block_len()]);
             let mut first = Update::empty(&shape, &mut flushed);
             for _ in 0..before {
                 let grad = random.vector(dim);
                 first.push_gradient(&grad, 0.2).expect("room");
                 shape.step_private(&mut replay, &grad, 0.2);
+                gradients.push(grad);
             }
             let mut second = Update::empty(&shape, &mut grown);
             for _ in 0..after {
                 let grad = random.vector(dim);
                 second.push_gradient(&grad, 0.1).expect("room");
                 shape.step_private(&mut replay, &grad, 0.1);
+                gradients.push(grad);
+            }
+            if let Optimizer::Ftrl { .. } = optimizer {
+                replay.copy_from_slice(&owner);
+                replay_sums(&shape, &mut replay, &gradients);
             }
             second.put_before(&first);
             prop_assert_eq!(second.is_empty(), before + after == 0);
@@ -305,4 +343,57 @@ fn an_emptied_block_holds_no_trace_of_what_was_in_it() {
     let mut row = [0.0, 0.0, 8.0, 8.0];
     update.apply_private(&mut row);
     assert_eq!(row, [1.0, 1.0, 8.0, 8.0]);
+}
+
+#[test]
+fn a_stepped_copy_of_ftrl_is_always_what_the_owner_will_have() {
+    let optimizer = Optimizer::Ftrl { lr: 0.1, beta: 0.5, l1: 0.1, l2: 0.2 };
+    let shape = RowShape { optimizer, dim: 19 };
+    let mut random = Random(7);
+    let mut owner = start(&shape, &mut random);
+    let mut copy = owner.clone();
+    let mut block = vec![f32::NAN; shape.block_len()];
+    let mut update = Update::empty(&shape, &mut block);
+    for _ in 0..5 {
+        // Steps, one of them through a private copy of the copy, and an update that comes back.
+        let mut private = vec![f32::NAN; shape.block_len()];
+        let mut folded = Update::empty(&shape, &mut private);
+        let mut twice = copy.clone();
+        folded.step_copy(&mut twice, &random.vector(19), 0.0);
+        // SAFETY: used while `copy` is borrowed.
+        update.fold_row(unsafe { RowPtr::from_private(&mut copy) }, &folded);
+        update.step_copy(&mut copy, &random.vector(19), 0.0);
+        let mut expected = owner.clone();
+        update.apply_private(&mut expected);
+        for (found, wanted) in copy.iter().zip(&expected) {
+            assert!(near(*found, *wanted, 2e-5), "{found} and {wanted}");
+        }
+    }
+    update.apply_private(&mut owner);
+    update.clear();
+    // The next update begins where this one has led.
+    copy.copy_from_slice(&owner);
+    update.step_copy(&mut copy, &random.vector(19), 0.0);
+    update.apply_private(&mut owner);
+    assert!(copy.iter().zip(&owner).all(|(found, wanted)| near(*found, *wanted, 2e-5)));
+}
+
+#[test]
+fn two_nodes_that_each_hold_a_value_at_nothing_move_it_together() {
+    let optimizer = Optimizer::Ftrl { lr: 0.1, beta: 1.0, l1: 1.0, l2: 0.0 };
+    let shape = RowShape { optimizer, dim: 1 };
+    let mut owner = [0.0; 3];
+    let mut blocks = [vec![0.0; shape.block_len()], vec![0.0; shape.block_len()]];
+    let updates: Vec<Update<'_>> = blocks
+        .iter_mut()
+        .map(|block| {
+            let (mut copy, mut update) = (owner, Update::empty(&shape, block));
+            update.step_copy(&mut copy, &[0.8], 0.0);
+            assert_eq!(copy[0], 0.0, "neither outweighs the penalty");
+            update
+        })
+        .collect();
+    updates.iter().for_each(|update| update.apply_private(&mut owner));
+    let rate = 0.1 / (1.0 + (2.0_f32 * 0.64).sqrt());
+    assert!((owner[0] + 0.6 * rate).abs() < 1e-6, "{owner:?}");
 }

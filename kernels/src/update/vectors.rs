@@ -8,6 +8,7 @@
 //! maps and gradients are private, `w`, `m` and `row` shared memory.
 
 use crate::element::Element;
+use crate::optimizer::FtrlRule;
 use crate::rowcopy::blocked;
 use crate::simd::{Portable, Simd, dispatch};
 
@@ -103,6 +104,79 @@ unsafe fn adagrad_kernel<S: Simd>(row: Noted, lr: f32, eps: f32) {
         >(
             row, j, lr, eps
         ));
+    }
+}
+
+/// One register of an FTRL step; behind the map's sums lie the values from which the update began.
+#[inline(always)]
+unsafe fn ftrl_at<S: Simd>(row: Noted, i: usize, rule: FtrlRule) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let gradient = S::load(row.grad.add(i));
+        let square = S::mul(gradient, gradient);
+        let (w, z, n) = (row.copy.add(i), row.copy.add(row.dim + i), row.copy.add(2 * row.dim + i));
+        let begun_at = S::load(row.map.add(2 * row.dim + i));
+        let now = rule.step::<S>([S::load(z), S::load(n), begun_at], gradient, square);
+        for (at, now) in [z, n, w].into_iter().zip(now) {
+            S::store(at, now);
+        }
+        let (sums, squares) = (row.map.add(i), row.map.add(row.dim + i));
+        S::store(sums, S::add(S::load(sums), gradient));
+        S::store(squares, S::add(S::load(squares), square));
+    }
+}
+
+#[inline(always)]
+unsafe fn ftrl_kernel<S: Simd>(row: Noted, rule: FtrlRule) {
+    // SAFETY: indices stay below `dim`.
+    unsafe {
+        blocked!(S::LANES, row.dim, |i| ftrl_at::<S>(row, i, rule), |j| ftrl_at::<Portable>(
+            row, j, rule
+        ));
+    }
+}
+
+/// One register of FTRL's sums, applied: as one step of the row's own values, or of those that are given.
+#[inline(always)]
+unsafe fn ftrl_sums_at<S: Simd, E: Element>(
+    w: *mut E,
+    state: *mut f32,
+    map: *const f32,
+    dim: usize,
+    i: usize,
+    (rule, begun_at): (FtrlRule, *const f32),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (z, n) = (state.add(i), state.add(dim + i));
+        let from = if begun_at.is_null() {
+            E::load_shared::<S>(w.add(i))
+        } else {
+            S::load(begun_at.add(i))
+        };
+        let row = [S::load_shared(z), S::load_shared(n), from];
+        let sums = (S::load(map.add(i)), S::load(map.add(dim + i)));
+        let [z_now, n_now, w_now] = rule.step::<S>(row, sums.0, sums.1);
+        S::store_shared(z, z_now);
+        S::store_shared(n, n_now);
+        E::store_shared::<S>(w.add(i), w_now);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::semicolon_if_nothing_returned, reason = "the macro ends both with one")]
+unsafe fn ftrl_sums_kernel<S: Simd, E: Element>(
+    w: *mut E,
+    state: *mut f32,
+    map: *const f32,
+    dim: usize,
+    with: (FtrlRule, *const f32),
+) {
+    // SAFETY: indices stay below `dim`.
+    unsafe {
+        blocked!(S::LANES, dim, |i| ftrl_sums_at::<S, E>(w, state, map, dim, i, with), |j| {
+            ftrl_sums_at::<Portable, E>(w, state, map, dim, j, with)
+        });
     }
 }
 
@@ -218,6 +292,8 @@ dispatch! { pub(super) unsafe fn shift(row: Noted, rate: f32) = shift_kernel }
 dispatch! { pub(super) unsafe fn momentum(row: Noted, lr: f32, mu: f32) = momentum_kernel }
 dispatch! { pub(super) unsafe fn adagrad(row: Noted, lr: f32, eps: f32) = adagrad_kernel }
 dispatch! { pub(super) unsafe fn adam(row: Noted, with: [f32; 5]) = adam_kernel }
+dispatch! { pub(super) unsafe fn ftrl(row: Noted, rule: FtrlRule) = ftrl_kernel }
+dispatch! { pub(super) unsafe fn ftrl_sums[E](w: *mut E, state: *mut f32, map: *const f32, dim: usize, with: (FtrlRule, *const f32)) = ftrl_sums_kernel }
 dispatch! { pub(super) unsafe fn coast[E](w: *mut E, m: *mut f32, map: *const f32, dim: usize, with: [f32; 2]) = coast_kernel }
 dispatch! { pub(super) unsafe fn affine(row: *mut f32, a: f32, change: *const f32, len: usize) = affine_kernel }
 
@@ -240,7 +316,11 @@ mod tests {
             momentum(set, row, 0.1, 0.9);
             adagrad(set, row, 0.1, 1e-3);
             adam(set, row, [0.9, 0.99, 1e-3, 0.1, 1.5]);
+            let rule = FtrlRule { slowness: 2.0, beta: 0.5, l1: 0.3, l2: 0.1 };
+            ftrl(set, row, rule);
             let at = shared.as_mut_ptr();
+            ftrl_sums(set, at, at.add(dim), map_at, dim, (rule, std::ptr::null()));
+            ftrl_sums(set, at, at.add(dim), map_at, dim, (rule, map_at.add(2 * dim)));
             coast(set, at, at.add(dim), map_at, dim, [0.5, -0.2]);
             affine(set, at.add(2 * dim), 0.7, map_at, dim);
         }

@@ -243,10 +243,7 @@ impl ForeignRow<'_> {
         if self.is_here() {
             return Tried::Taken(Taken::Here);
         }
-        let stepped = self.step(|row, noted| {
-            update.apply(row);
-            noted.put_after(update);
-        });
+        let stepped = self.step(|row, noted| noted.fold_row(row, update));
         if let Some(tried) = stepped {
             return tried;
         }

@@ -7,6 +7,7 @@ mod distinct;
 mod intent;
 mod ticket;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -169,8 +170,9 @@ impl Worker {
     /// Adds `deltas` to values; the optimizer's state stays.
     ///
     /// # Errors
-    /// As [`Worker::push`].
+    /// As [`Worker::push`]; [`Error::Table`] where values are a function of the optimizer's state (FTRL).
     pub fn add(&mut self, table: &Table, keys: &[u64], deltas: &[f32]) -> Result<()> {
+        table.check_additions()?;
         self.change(table, Operation::Add, keys, Change::Add, deltas)
     }
 
@@ -217,6 +219,7 @@ impl Worker {
     /// As [`Worker::push`].
     pub fn axpy(&mut self, table: &Table, key: u64, a: f32, x: &[f32]) -> Result<bool> {
         self.check(table, &[key], table.dim(), x.len())?;
+        table.check_additions()?;
         table.check_finite(&[Key(key)], x.len(), x)?;
         // A private copy of the row would not show what is added to the row itself.
         self.settle(table, &[Key(key)])?;
@@ -565,11 +568,12 @@ impl Worker {
         wait: Wait,
     ) -> Result<Vec<Unsettled>> {
         let shape = table.0.shape;
-        let mut start = vec![0.0; shape.row_len()];
-        shape.reset_state(&mut start);
+        let start = RefCell::new(vec![0.0; shape.row_len()]);
         self.overwrite(table, keys, table.dim(), values, wait, |row, values| {
-            row.part(0, shape.dim).copy_in(values);
-            row.part(shape.dim, shape.state_len()).copy_in(&start[shape.dim..]);
+            let mut start = start.borrow_mut();
+            start[..shape.dim].copy_from_slice(values);
+            shape.reset_state(&mut start);
+            row.copy_in(&start);
         })
     }
 

@@ -58,13 +58,15 @@ pub enum RowOptimizer {
     RowAdagrad,
     /// Adam.
     Adam,
+    /// FTRL-proximal: with a penalty, features that tell nothing have weights of exactly 0.
+    Ftrl,
     /// Plain gradient descent.
     Sgd,
 }
 
 impl RowOptimizer {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Adagrad, Self::RowAdagrad, Self::Adam, Self::Sgd];
+    pub const ALL: [Self; 5] = [Self::Adagrad, Self::RowAdagrad, Self::Adam, Self::Ftrl, Self::Sgd];
 
     /// Its name on the command line.
     #[must_use]
@@ -73,17 +75,19 @@ impl RowOptimizer {
             Self::Adagrad => "adagrad",
             Self::RowAdagrad => "row-adagrad",
             Self::Adam => "adam",
+            Self::Ftrl => "ftrl",
             Self::Sgd => "sgd",
         }
     }
 
-    const fn optimizer(self, lr: f32, initial: f32) -> Optimizer {
+    const fn optimizer(self, lr: f32, initial: f32, l1: f32) -> Optimizer {
         /// As [`Optimizer::adagrad`] has it.
         const EPS: f32 = 1e-10;
         match self {
             Self::Adagrad => Optimizer::Adagrad { lr, eps: EPS, initial },
             Self::RowAdagrad => Optimizer::RowAdagrad { lr, eps: EPS, initial },
             Self::Adam => Optimizer::adam(lr),
+            Self::Ftrl => Optimizer::Ftrl { lr, beta: 1.0, l1, l2: 0.0 },
             Self::Sgd => Optimizer::sgd(lr),
         }
     }
@@ -115,6 +119,8 @@ pub struct CtrConfig {
     pub dense_learning_rate: f32,
     /// Weight of the squares of a row's values, added once per batch for each row that the batch uses.
     pub l2: f32,
+    /// FTRL's weight of values' absolute sum, beside gradients of a batch's mean loss.
+    pub l1: f32,
     /// Standard deviation of embeddings at the start.
     pub init_std: f32,
     /// Examples in a batch of one worker; 0 picks by model and number of workers.
@@ -144,6 +150,7 @@ impl CtrConfig {
             initial_accumulator: 0.0,
             dense_learning_rate: 1e-3,
             l2: 2e-4,
+            l1: 1e-6,
             init_std: 0.1,
             batch: 0,
             by_log_loss: false,
@@ -249,7 +256,7 @@ impl CtrConfig {
     }
 
     pub(super) const fn row_optimizer(&self) -> Optimizer {
-        self.optimizer.optimizer(self.learning_rate, self.initial_accumulator)
+        self.optimizer.optimizer(self.learning_rate, self.initial_accumulator, self.l1)
     }
 
     pub(super) const fn dense_optimizer(&self) -> Optimizer {

@@ -207,7 +207,8 @@ impl<'n> ForeignRow<'n> {
             self.guard.control.control.replaced();
         }
         if let Some(block) = self.guard.accumulator.as_mut() {
-            Update::in_block(&shape, block).apply_private(row);
+            // Nothing waits for the state of a replica, so this only applies what is noted.
+            Update::in_block(&shape, block).settle(row);
         }
         let (_, slot) = self.own_slot()?;
         let mut guard = Self::lock(slot);
@@ -396,10 +397,10 @@ impl Foreign for ForeignRow<'_> {
         let (mut row, seen) = self.granted(grant, slot.1)?;
         let shape = self.table.shape;
         if let Some((values, scope)) = self.guard.control.staged.take() {
+            row.to_mut()[..values.len()].copy_from_slice(&values);
             if scope == SetScope::Values {
                 shape.reset_state(row.to_mut());
             }
-            row.to_mut()[..values.len()].copy_from_slice(&values);
         }
         if let Some(mut block) = self.guard.accumulator.take() {
             if !seen {

@@ -205,8 +205,10 @@ impl<'n> Storage for NodeStorage<'n> {
             return Outcome::Malformed;
         }
         let mut whole = vec![0.0; table.shape.row_len()];
-        table.shape.reset_state(&mut whole);
         read_floats(values, &mut whole[..given]);
+        if scope == SetScope::Values {
+            table.shape.reset_state(&mut whole);
+        }
         guard.write(&whole);
         Self::commit(table, row.key, guard)
     }
