@@ -17,8 +17,9 @@ use crate::knobs::{Act, Knobs};
 use crate::remote::Remote;
 use crate::table::Table;
 
-/// Clocks between two measurements.
-const MEASURE_EVERY: u64 = 16;
+/// A measurement spans so many clocks, or so long, whichever comes first.
+const MEASURE_CLOCKS: u64 = 16;
+const MEASURE_NS: u64 = 1_000_000;
 
 #[derive(Debug)]
 struct Announced {
@@ -62,6 +63,8 @@ pub(super) struct Intents {
 struct Pace {
     knobs: Knobs,
     rate: f64,
+    /// Measurements so far: the first ones weigh as much as each other, so that a short run is not ruled by where it started.
+    measured: u32,
     ahead: u64,
     measured_clock: u64,
     measured_ns: u64,
@@ -72,6 +75,7 @@ impl Intents {
         let pace = Pace {
             knobs,
             rate: knobs.rate_start,
+            measured: 0,
             ahead: quantile(knobs.quantile, 2.0 * knobs.rate_start),
             measured_clock: 0,
             measured_ns: 0,
@@ -146,16 +150,18 @@ impl Pace {
     }
 
     fn measure(&mut self, now: u64, remote: &Remote) {
-        let Some(clocks) = now.checked_sub(self.measured_clock).filter(|&it| it >= MEASURE_EVERY)
-        else {
-            return;
-        };
+        let (clocks, round_trip_ns) = (now - self.measured_clock, remote.round_trip_ns());
         let now_ns = remote.timing.now_ns();
         let passed_ns = now_ns.saturating_sub(self.measured_ns).max(1);
+        if round_trip_ns == 0 || clocks < MEASURE_CLOCKS && passed_ns < MEASURE_NS {
+            return;
+        }
         if self.measured_ns > 0 {
             #[allow(clippy::cast_precision_loss, reason = "a rate")]
-            let rate = clocks as f64 * remote.round_trip_ns() as f64 / passed_ns as f64;
-            self.rate += self.knobs.smoothing * (rate - self.rate);
+            let rate = clocks as f64 * round_trip_ns as f64 / passed_ns as f64;
+            self.measured = self.measured.saturating_add(1);
+            let weight = self.knobs.smoothing.max(1.0 / f64::from(self.measured));
+            self.rate += weight * (rate - self.rate);
             self.ahead = quantile(self.knobs.quantile, 2.0 * self.rate);
         }
         (self.measured_clock, self.measured_ns) = (now, now_ns);
