@@ -6,12 +6,13 @@
 //! | columnwise | a worker has rows of its own for ever, and takes their ratings column after column | columns |
 //! | block | a worker has rows of its own for ever, and in each phase columns of its own | nothing |
 //!
-//! Rows and columns are cut into `n` *parts* of about equally many ratings. Part `r` of the rows
-//! belongs to worker `r mod workers`.
+//! Rows and columns are cut into `n` *parts* of about equally many ratings. Neighbouring parts of the rows
+//! belong to the same worker.
 //!
 //! *Block* is DSGD (Gemulla et al. 2011, "Large-scale matrix factorization with distributed
 //! stochastic gradient descent", section 4.2): the `n x n` blocks of the matrix fall into `n` strata of `n`
-//! blocks that share no row and no column; a phase of the epoch is a stratum. So any number of workers, up to
+//! blocks that share no row and no column; a phase of the epoch is a stratum, and each goes on by one part of the
+//! columns, so that only those at the border of two workers' rows change hands. Any number of workers, up to
 //! `n`, makes the same steps as one. *Columnwise* takes a part of the columns in each phase; workers
 //! begin at different places of it, so that they seldom meet.
 
@@ -108,8 +109,11 @@ impl Plan {
         match self {
             Self::Random => return None,
             Self::Block { parts, starts } => {
-                let shift = nth_of_shuffled(epoch, *parts);
-                for row in (0..*parts).filter(|row| owner(*row, epoch) == epoch.share.index) {
+                // One after the other from a random first: most parts of the columns then stay with their worker.
+                let shift =
+                    (nth_of_shuffled(&Epoch { phase: 0, ..*epoch }, *parts) + epoch.phase) % parts;
+                for row in (0..*parts).filter(|row| owner(*row, *parts, epoch) == epoch.share.index)
+                {
                     let block = (row * parts + (row + shift) % parts) as usize;
                     let first = order.len();
                     order.extend(numbers(starts[block]..starts[block + 1]));
@@ -130,7 +134,7 @@ impl Plan {
                     let mine = columns[column]..columns[column + 1];
                     order.extend(numbers(mine).filter(|&cell| {
                         let row = cells[cell as usize].row as usize;
-                        owner(row_parts[row], epoch) == epoch.share.index
+                        owner(row_parts[row], count, epoch) == epoch.share.index
                     }));
                     order[first..].shuffle(&mut random);
                 }
@@ -140,9 +144,9 @@ impl Plan {
     }
 }
 
-/// The worker that has this part of the rows.
-fn owner(part: u32, epoch: &Epoch) -> usize {
-    part as usize % epoch.share.count
+/// The worker that has this part of the rows; neighbouring parts have the same one, as far as they can.
+fn owner(part: u32, parts: u32, epoch: &Epoch) -> usize {
+    part as usize * epoch.share.count / parts as usize
 }
 
 fn numbers(range: Range<usize>) -> impl Iterator<Item = u32> {
