@@ -26,7 +26,7 @@ pub(super) struct Cell {
     /// Of each node.
     pub(super) workers: u16,
     /// Nothing for one node, where all policies are the same.
-    pub(super) policy: Option<&'static str>,
+    pub(super) policy: Option<String>,
     pub(super) runs: Vec<Report>,
 }
 
@@ -47,7 +47,7 @@ impl Measured {
             }),
             nodes: plan.nodes,
             workers: plan.workers,
-            policy: plan.rate.map(|_| plan.policy.name()),
+            policy: plan.rate.map(|_| plan.policy.to_string()),
             runs: Vec::new(),
         };
         Self {
@@ -110,7 +110,7 @@ impl Cell {
             let plural = if self.workers == 1 { "" } else { "s" };
             format!("one node, {} worker{plural}", self.workers)
         };
-        self.policy.map_or_else(single, str::to_owned)
+        self.policy.clone().unwrap_or_else(single)
     }
 
     /// Seconds of an epoch: least, median and greatest over all epochs of all rounds.
@@ -163,7 +163,7 @@ impl Group<'_> {
         let fastest = self.cells.iter().min_by(|a, b| time(a).total_cmp(&time(b)));
         let Some(fastest) = fastest else { return String::new() };
         let mut said = format!("Fastest: {}, {:.2} s an epoch", fastest.name(), time(fastest));
-        let adaptive = self.cells.iter().find(|cell| cell.policy == Some("adaptive"));
+        let adaptive = self.cells.iter().find(|cell| cell.policy.as_deref() == Some("adaptive"));
         if let Some(adaptive) = adaptive.filter(|cell| cell.policy != fastest.policy) {
             let ratio = time(adaptive) / time(fastest);
             said.push_str(&format!("; adaptive takes {ratio:.2} of that"));

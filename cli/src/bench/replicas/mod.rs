@@ -256,7 +256,12 @@ impl<'a> Pair<'a> {
                 std::thread::sleep(Duration::try_from_secs_f64(left).unwrap_or_default());
             }
         }
-        let (seconds, after) = (begun.elapsed().as_secs_f64(), self.counters());
+        let seconds = begun.elapsed().as_secs_f64();
+        if rows > 0 {
+            // So that the last changes, too, have been read.
+            self.worker.barrier()?;
+        }
+        let after = self.counters();
         let grown = |index: usize| after[index] - before[index];
         let mut told = [0.0; 6];
         told[self.rank()] = 100.0 * grown(0) / seconds;
