@@ -191,7 +191,7 @@ fn a_connection_that_fails_loses_its_peer_with_cause_and_remedy() {
     let Some(LostReason::Died(reason)) = &inbox.lost[1] else { panic!("{:?}", inbox.lost[1]) };
     // Soft-RoCE says itself that there is no way; hardware tries again for two seconds.
     assert!(reason.contains("LOC_QP_OP_ERR") || reason.contains("RETRY_EXC_ERR"), "{reason}");
-    names(reason, &["check that"]);
+    names(reason, &["check that", "this node's port has counted"]);
     match left.try_send(Rank(1), &[b"x"]) {
         Err(SendError::PeerLost { peer, reason }) => {
             assert_eq!(peer, Rank(1));

@@ -12,6 +12,7 @@ use mio::Registry;
 
 use super::choose::Place;
 use super::completion::CompletionQueue;
+use super::counters::PortCounters;
 use super::device;
 use super::engine::{Engine, Inbound};
 use super::link::{Link, LinkParts};
@@ -146,7 +147,8 @@ impl VerbsProvider {
             inbound.push(Inbound::new(Arc::clone(&link)));
             links[at] = Some(link);
         }
-        let engine = Engine::new(completions.clone(), receives, sizes, inbound);
+        let port = Arc::new(PortCounters::new(&place.device, place.port));
+        let engine = Engine::new(completions.clone(), receives, sizes, inbound, Arc::clone(&port));
         Self::new(Parts {
             me: config.me.clone(),
             nodes: config.nodes.to_vec(),
@@ -161,6 +163,7 @@ impl VerbsProvider {
             first_token: config.first_token,
             wake: config.wake,
             hubs_max,
+            port,
         })
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::completion::{CompletionQueue, WorkCompletion, blank, immediate};
+use super::counters::PortCounters;
 use super::link::{Credited, Link, Standing};
 use super::offer::said_goodbye;
 use super::provider::Counters;
@@ -55,6 +56,8 @@ pub(super) struct Engine {
     by_number: HashMap<u32, usize>,
     /// Completions that were taken and not yet handled.
     pending: VecDeque<WorkCompletion>,
+    /// What the device's port has counted.
+    port: Arc<PortCounters>,
     /// Room into which the device's library writes completions.
     taken: Box<[WorkCompletion; COMPLETIONS_EACH]>,
     record: Box<[u8]>,
@@ -74,6 +77,7 @@ impl Engine {
         receives: SharedQueue,
         sizes: Sizes,
         peers: Vec<Inbound>,
+        port: Arc<PortCounters>,
     ) -> Self {
         let numbers = peers.iter().enumerate().map(|(at, peer)| (peer.link.number, at));
         Self {
@@ -83,6 +87,7 @@ impl Engine {
             by_number: numbers.collect(),
             peers,
             pending: VecDeque::new(),
+            port,
             taken: Box::new([blank(); COMPLETIONS_EACH]),
             record: vec![0; RECORD_BYTES_MAX].into(),
             used: 0,
@@ -224,7 +229,8 @@ impl Engine {
         if completion.status != IBV_WC_SUCCESS {
             // What is flushed has failed with another request, or with the connection's end.
             if !is_flush(completion.status) && peer.link.standing() < Standing::Cut {
-                peer.link.cut(LostReason::Died(failure(completion.status).text()));
+                let text = failure(completion.status).text();
+                peer.link.cut(LostReason::Died(self.port.beside(&text)));
                 self.leave(at);
             }
             return false;

@@ -372,7 +372,9 @@ impl ReadLane for VerbsLane {
                 } else {
                     // All before it have landed.
                     handed += self.hand_out(rank, request - 1, done);
-                    self.fail(rank, &failure(completion.status).text());
+                    let text = failure(completion.status).text();
+                    let text = self.shared.port.beside(&text);
+                    self.fail(rank, &text);
                 }
             }
             self.issue();

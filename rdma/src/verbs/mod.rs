@@ -21,6 +21,7 @@ mod choose;
 mod completion;
 mod connect;
 mod context;
+mod counters;
 pub mod device;
 mod engine;
 pub mod error;

@@ -13,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use super::choose::Place;
 use super::completion::CompletionQueue;
 use super::context::Context;
+use super::counters::PortCounters;
 use super::engine::Engine;
 use super::event::{DeviceEvent, next};
 use super::lane::{Channel, VerbsLane};
@@ -69,6 +70,8 @@ pub(super) struct Shared {
     /// Why peers are lost, by rank; set before the loss is reported.
     pub(super) lost: Vec<OnceLock<String>>,
     pub(super) message_bytes_max: u32,
+    /// What the device's port has counted.
+    pub(super) port: Arc<PortCounters>,
     /// Queue pairs of this node's lanes, to end them with their peer.
     readers: Mutex<Vec<(Rank, Weak<QueuePair>)>>,
 }
@@ -113,6 +116,7 @@ pub(super) struct Parts {
     pub(super) first_token: usize,
     pub(super) wake: Arc<Wake>,
     pub(super) hubs_max: usize,
+    pub(super) port: Arc<PortCounters>,
 }
 
 /// RDMA to peers.
@@ -145,6 +149,7 @@ impl VerbsProvider {
             counters: Counters::default(),
             lost: parts.nodes.iter().map(|_| OnceLock::new()).collect(),
             message_bytes_max: parts.place.message_bytes_max,
+            port: parts.port,
             readers: Mutex::default(),
         };
         let provider = Self {
