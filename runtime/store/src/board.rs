@@ -21,7 +21,7 @@ use std::sync::PoisonError;
 use sterna_protocol::{SlotId, TableId};
 
 use crate::memory::{ChunkMemory, word};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, sequentially};
 
 /// Words below a word of the level above.
 const FAN: usize = 64;
@@ -34,8 +34,8 @@ pub const BOARD_ROWS: usize = if cfg!(loom) { 64 } else { FAN * FAN * FAN };
 const BLOCKS: usize = BOARD_ROWS.div_ceil(FAN * FAN);
 const PAGES: usize = BOARD_ROWS.div_ceil(FAN);
 const BLOCKS_AT: usize = 64;
-const PAGES_AT: usize = BLOCKS_AT + 8 * FAN;
-const VERSIONS_AT: usize = PAGES_AT + 8 * FAN * FAN;
+const PAGES_AT: usize = BLOCKS_AT + 8 * if cfg!(loom) { BLOCKS } else { FAN };
+const VERSIONS_AT: usize = PAGES_AT + 8 * if cfg!(loom) { PAGES } else { FAN * FAN };
 
 /// Where what stands on a board: byte offsets, the same at every node.
 pub mod layout {
@@ -162,13 +162,19 @@ impl Board {
     pub fn mark(&self, place: u32) {
         let place = place as usize;
         let bit = |at: usize| 1_u64 << (at % 64);
-        let before = self.dirty[place / MAP_BITS].fetch_or(bit(place), Ordering::SeqCst);
-        if before & bit(place) != 0 {
-            // Whoever set it sees to the rest.
+        let (word, block) = (place / MAP_BITS, place / FAN / FAN);
+        let before = self.dirty[word].fetch_or(bit(place), Ordering::SeqCst);
+        if before & bit(place) != 0
+            && self.dirty_words[block].load(Ordering::SeqCst) & bit(word) != 0
+            && self.dirty_blocks.load(Ordering::SeqCst) & bit(block) != 0
+        {
+            // Whoever set it has seen to the rest.
             return;
         }
-        self.dirty_words[place / FAN / FAN].fetch_or(bit(place / MAP_BITS), Ordering::SeqCst);
-        self.dirty_blocks.fetch_or(bit(place / FAN / FAN), Ordering::SeqCst);
+        // Somebody may have set the bit and not yet got here: this change must not wait for them.
+        self.dirty_words[block].fetch_or(bit(word), Ordering::SeqCst);
+        self.dirty_blocks.fetch_or(bit(block), Ordering::SeqCst);
+        sequentially();
         if self.armed.load(Ordering::SeqCst) {
             (self.wake)();
         }
@@ -185,12 +191,20 @@ impl Board {
     /// not see wakes.
     pub fn set_armed(&self, armed: bool) {
         self.armed.store(armed, Ordering::SeqCst);
+        sequentially();
     }
 
     /// The sum of the words of all blocks: what a holder arms with.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.word(0).load(Ordering::Relaxed)
+    }
+
+    /// A word of the board, by its byte offset, as a peer reads it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn read(&self, offset: usize) -> u64 {
+        self.word(offset).load(Ordering::Acquire)
     }
 
     /// Writes the versions of changed rows to the board; `version` gives that of a row, if it is still

@@ -14,3 +14,10 @@ pub(crate) use std::{
     sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
+
+/// Between accesses that are all sequentially consistent: nothing. Loom takes those for acquire and release, and knows only fences.
+#[inline(always)]
+pub(crate) fn sequentially() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}

@@ -10,12 +10,13 @@
 
 use std::sync::Arc;
 
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use sterna_kernels::ElementType;
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState, TableId};
 use sterna_store::{
-    ChunkMemory, Control, Directory, Due, ForeignKey, ForeignTable, Full, Patience, SlotArena,
-    SlotError, TableShape,
+    Board, ChunkMemory, Control, Directory, Due, ForeignKey, ForeignTable, Full, NoSlot,
+    PartitionMap, Patience, Placement, RowTable, SlotArena, SlotError, TableShape, board_layout,
 };
 
 const KEY: Key = Key(7);
@@ -251,5 +252,229 @@ fn two_workers_that_need_a_new_entry_share_it_or_evict_no_dirty_one() {
         let other = worker.join().unwrap();
         assert!(own != other, "one entry, and a dirty one is never given up");
         assert_eq!(drain(&table), 1.0);
+    });
+}
+
+/// A row that others have replicas of: its version, and the board that tells of it.
+struct Shared {
+    version: AtomicU64,
+    board: Board,
+    place: u32,
+    woken: Arc<AtomicBool>,
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        let woken = Arc::new(AtomicBool::new(false));
+        let wake = Arc::clone(&woken);
+        let wake = Box::new(move || wake.store(true, Ordering::SeqCst));
+        let board = Board::new(ChunkMemory::heap(Board::BYTES), wake);
+        let place = board.place(TableId(0), SLOT, 0).expect("an empty board has room");
+        Arc::new(Self { version: AtomicU64::new(0), board, place, woken })
+    }
+
+    /// What a worker does that has changed the row; gives the version that it made.
+    fn change(&self) -> u64 {
+        let made = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        self.board.mark(self.place);
+        made
+    }
+
+    fn fold(&self) {
+        self.board.fold(|_, _| Some(self.version.load(Ordering::SeqCst)));
+    }
+
+    /// The version that stands on the board.
+    fn told(&self) -> u64 {
+        self.board.read(board_layout::versions(0) + 8 * self.place as usize)
+    }
+}
+
+#[test]
+fn a_change_is_on_the_board_after_the_next_fold_whoever_else_marks_the_row() {
+    model(|| {
+        let row = Shared::new();
+        let worker = {
+            let row = row.clone();
+            thread::spawn(move || {
+                row.change();
+            })
+        };
+        // As an engine that applies a peer's update and acknowledges it after the fold.
+        let made = row.change();
+        row.fold();
+        assert!(row.told() >= made, "I9: the board must tell of what is acknowledged");
+        worker.join().unwrap();
+        row.fold();
+        assert_eq!(row.told(), 2);
+        assert!(!row.board.dirty());
+    });
+}
+
+#[test]
+fn a_change_that_the_fold_after_arming_misses_wakes_the_engine() {
+    model(|| {
+        let row = Shared::new();
+        let engine = {
+            let row = row.clone();
+            thread::spawn(move || {
+                row.board.set_armed(true);
+                row.fold();
+                row.told()
+            })
+        };
+        let made = row.change();
+        let told = engine.join().unwrap();
+        assert!(told >= made || row.woken.load(Ordering::SeqCst), "E8: a lost wake-up");
+    });
+}
+
+#[test]
+fn two_changes_beside_arming_are_both_told_of_or_wake() {
+    model(|| {
+        let row = Shared::new();
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let row = row.clone();
+                thread::spawn(move || row.change())
+            })
+            .collect();
+        row.board.set_armed(true);
+        row.fold();
+        let told = row.told();
+        for other in others {
+            other.join().unwrap();
+        }
+        assert!(told == 2 || row.woken.load(Ordering::SeqCst));
+        row.fold();
+        assert_eq!(row.told(), 2);
+    });
+}
+
+#[test]
+fn whoever_sees_a_word_of_the_board_changed_finds_what_lies_below_changed() {
+    model(|| {
+        let row = Shared::new();
+        row.change();
+        let holder = {
+            let row = row.clone();
+            thread::spawn(move || {
+                let words = [
+                    row.board.read(0),
+                    row.board.read(board_layout::block(0)),
+                    row.board.read(board_layout::pages(0)),
+                    row.told(),
+                ];
+                assert!(words.is_sorted(), "from the root down: {words:?}");
+            })
+        };
+        row.fold();
+        holder.join().unwrap();
+    });
+}
+
+/// A part of a table with two slots for rows of others, and two keys that are at home elsewhere.
+fn table() -> (Arc<RowTable>, [Key; 2]) {
+    let shape = TableShape::with_chunk_bytes(ElementType::F32, 4, 0, 32).unwrap();
+    let placement = Placement::new(4, &PartitionMap::even(2)).unwrap();
+    let mut others = (0..4).map(Key).filter(|&key| placement.locate_known(key).home == Rank(1));
+    let keys = [others.next().unwrap(), others.next().unwrap()];
+    let table = RowTable::new(TableId(0), Rank(0), placement.clone(), shape, 2);
+    while table.arena().grow(ChunkMemory::heap(32)).is_ok() {}
+    (Arc::new(table), keys)
+}
+
+/// Puts a row of another home into a slot and lists it.
+fn settle(table: &RowTable, slot: SlotId, key: Key) {
+    let mut guard = table.arena().slot(slot).unwrap().try_lock().unwrap();
+    guard.rename(key);
+    guard.write(&[key.0 as f32; 4]);
+    guard.change(SlotState::Live, Epoch::FIRST.next(), 0);
+    table.list_slot(key, slot);
+}
+
+#[test]
+fn two_that_take_a_slot_never_get_the_same_one() {
+    model(|| {
+        let (table, _) = table();
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.take_slot(0))
+        };
+        let own = table.take_slot(0);
+        let other = other.join().unwrap();
+        assert!(own.is_ok() && other.is_ok() && own != other, "{own:?} and {other:?}");
+        assert_eq!(table.take_slot(0), Err(NoSlot::Full));
+        assert_eq!(table.foreign_slots(), 2);
+    });
+}
+
+#[test]
+fn a_slot_that_is_given_back_is_taken_by_one() {
+    model(|| {
+        let (table, _) = table();
+        let (first, second) = (table.take_slot(0).unwrap(), table.take_slot(0).unwrap());
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.take_slot(0))
+        };
+        table.give_slot(first, 0);
+        let own = table.take_slot(0);
+        let other = other.join().unwrap();
+        let taken = [own, other].iter().filter(|taken| **taken == Ok(first)).count();
+        assert_eq!(taken, 1, "{own:?} and {other:?}, of {second:?} nobody");
+    });
+}
+
+#[test]
+fn a_row_is_found_by_its_key_while_others_come_and_go() {
+    model(|| {
+        let (table, [one, two]) = table();
+        let (first, second) = (table.take_slot(0).unwrap(), table.take_slot(0).unwrap());
+        settle(&table, first, one);
+        let worker = {
+            let table = table.clone();
+            thread::spawn(move || {
+                let mut row = [0.0; 4];
+                if table.pull(one, &mut row).is_ok() {
+                    assert_eq!(row, [one.0 as f32; 4]);
+                }
+                // Under the entry's lock none is missed.
+                let found = table.find_surely(one).map(|(slot, _)| slot);
+                assert_eq!(found, Some(first));
+            })
+        };
+        // The index is half full and doubles.
+        settle(&table, second, two);
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slot_that_gets_another_key_is_never_taken_for_the_first_ones() {
+    model(|| {
+        let (table, [one, two]) = table();
+        let slot = table.take_slot(0).unwrap();
+        settle(&table, slot, one);
+        let engine = {
+            let table = table.clone();
+            thread::spawn(move || {
+                table.unlist_slot(one, slot);
+                let guard = table.arena().slot(slot).unwrap().try_lock().unwrap();
+                guard.change(SlotState::Moved, Epoch::FIRST.next().next(), 1);
+                table.give_slot(slot, 0);
+                let again = table.take_slot(0).unwrap();
+                settle(&table, again, two);
+            })
+        };
+        let mut row = [9.0; 4];
+        for key in [one, two] {
+            if table.pull(key, &mut row).is_ok() {
+                assert_eq!(row, [key.0 as f32; 4]);
+            }
+        }
+        engine.join().unwrap();
+        assert!(table.find_surely(one).is_none());
+        assert!(table.find_surely(two).is_some());
     });
 }
