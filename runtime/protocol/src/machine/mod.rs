@@ -452,6 +452,20 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         self.holders.hash(&mut Bytes(out));
     }
 
+    /// The numbers of requests, for explorations in which several are open with a peer.
+    #[doc(hidden)]
+    pub fn fingerprint_numbers(&self, out: &mut Vec<u8>) {
+        out.extend(self.next_number.to_le_bytes());
+        for peer in &self.peers {
+            for request in &peer.requests {
+                out.extend(request.number.to_le_bytes());
+                out.push(u8::try_from(request.open).unwrap_or(u8::MAX));
+            }
+            out.push(0xFD);
+            out.extend(peer.owed.iter().flat_map(|owed| owed.number.to_le_bytes()));
+        }
+    }
+
     /// Gives the next request this number again, where at most one is open.
     #[doc(hidden)]
     pub fn renumber(&mut self, number: u32) {

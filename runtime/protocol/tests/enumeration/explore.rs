@@ -383,7 +383,35 @@ impl<'a> Explorer<'a> {
         let live = nodes.iter().filter(|&&node| self.facts[node as usize].node.live()).count();
         let moving: usize =
             links.iter().map(|&link| usize::from(self.moves[usize::from(link)])).sum();
-        (live + moving != 1).then(|| format!("I1: {live} Live and {moving} on their way"))
+        if live + moving != 1 {
+            return Some(format!("I1: {live} Live and {moving} on their way"));
+        }
+        self.home_leads(nodes, links)
+    }
+
+    /// I1: from the home's word pointers of growing epochs lead to the owner, or to whom a grant is on its way.
+    fn home_leads(&self, nodes: &[u32; 3], links: &[u16; 6]) -> Option<String> {
+        if self.setting.evictions != [0; 3] {
+            // A node that may forget is looked up at the home again; requests that meet it are sent there.
+            return None;
+        }
+        let node = |rank: Rank| &self.facts[nodes[rank.index()] as usize].node;
+        let word = node(super::rows::HOME).directory()?;
+        let (mut at, mut epoch) = (word.owner(), word.epoch());
+        loop {
+            let granted = LINKS
+                .iter()
+                .zip(links)
+                .any(|(&(_, to), &link)| Rank(to) == at && self.moves[usize::from(link)] > 0);
+            if node(at).live() || granted {
+                return None;
+            }
+            let (next, since) = node(at).points();
+            if !since.newer_than(epoch) {
+                return Some(format!("I1: pointers end at {at}"));
+            }
+            (at, epoch) = (next, since);
+        }
     }
 
     /// Checks of a state in which nothing happens by itself any more.

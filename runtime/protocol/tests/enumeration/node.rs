@@ -203,6 +203,11 @@ impl Node {
         self.rows.directory
     }
 
+    /// Whom this node takes for the owner, and since when.
+    pub(crate) fn points(&self) -> (Rank, Epoch) {
+        (self.rows.entry.owner(), self.rows.entry.epoch())
+    }
+
     pub(crate) fn exposed(&self) -> Exposed {
         if self.live() {
             Exposed::Row(self.rows.base)
