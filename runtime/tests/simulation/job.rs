@@ -105,6 +105,7 @@ pub fn run(plan: &Plan) -> Result<u64, String> {
     };
     // Stage and nodes hold each other: taken apart here, or every run would stay in memory.
     (0..plan.nodes).for_each(|rank| drop(stage.leave(Rank::from_index(rank))));
+    shared.wire.leave();
     outcome
 }
 

@@ -2,7 +2,7 @@
 //! it is taken by a link and when its receiver has acted on it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use sterna::{Node, Table};
@@ -29,13 +29,17 @@ struct Checks {
     fault: Option<Violation>,
 }
 
+/// A node that has made its table.
+type Known = (Weak<Node>, Table);
+
 /// All that the checkers see of a job.
 pub struct Wire {
     pub(super) world: SimWorld,
     pub(super) device: bool,
     pub(super) sabotage: Sabotage,
     checks: Mutex<Checks>,
-    nodes: Vec<OnceLock<(Weak<Node>, Table)>>,
+    /// Each node, once it has made its table, until the job is over.
+    nodes: Mutex<Vec<Option<Known>>>,
 }
 
 impl Wire {
@@ -62,7 +66,7 @@ impl Wire {
                 rows: HashSet::new(),
                 fault: None,
             }),
-            nodes: (0..nodes).map(|_| OnceLock::new()).collect(),
+            nodes: Mutex::new(vec![None; nodes]),
         })
     }
 
@@ -78,7 +82,26 @@ impl Wire {
             checks.owners.starts(row(0, key), table.home(key));
         }
         drop(checks);
-        let _ = self.nodes[node.rank().index()].set((Arc::downgrade(node), table.clone()));
+        self.known()[node.rank().index()] = Some((Arc::downgrade(node), table.clone()));
+    }
+
+    /// The job is over. Tables hold fabrics, and fabrics this: taken apart here, or every run would stay in memory.
+    pub fn leave(&self) {
+        self.known().fill(None);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Option<Known>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All nodes with their tables, if all have made one.
+    fn nodes(&self) -> Option<Vec<(Arc<Node>, Table)>> {
+        let known = self.known();
+        let whole = known.iter().map(|node| {
+            let (node, table) = node.as_ref()?;
+            Some((node.upgrade()?, table.clone()))
+        });
+        whole.collect()
     }
 
     /// By how much limits are taken to be smaller than they are.
@@ -104,11 +127,8 @@ impl Wire {
     /// The job is over and nothing is on its way: all that was applied was acked, and every row has one owner.
     pub fn at_rest(&self) {
         let mut found = self.checks().once.end();
-        for (rank, node) in self.nodes.iter().enumerate() {
-            let Some((Some(node), table)) = node.get().map(|(node, table)| (node.upgrade(), table))
-            else {
-                return;
-            };
+        let Some(nodes) = self.nodes() else { return };
+        for (rank, (node, table)) in nodes.iter().enumerate() {
             let keys = 0..table.keys();
             let open = keys.clone().find(|&key| {
                 let held = node.inspect(table, key);
@@ -133,14 +153,7 @@ impl Wire {
 
     /// I1, for one row at this moment.
     fn found(&self, row: RowId) {
-        let nodes: Vec<_> = self
-            .nodes
-            .iter()
-            .map_while(|node| node.get().and_then(|(node, table)| Some((node.upgrade()?, table))))
-            .collect();
-        if nodes.len() < self.nodes.len() || row.table != TableId(0) {
-            return;
-        }
+        let Some(nodes) = self.nodes().filter(|_| row.table == TableId(0)) else { return };
         let views: Vec<View> = nodes
             .iter()
             .map(|(node, table)| {
