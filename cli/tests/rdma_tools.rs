@@ -118,10 +118,17 @@ fn the_fabric_is_measured_over_the_device_and_the_figures_say_what_it_is() {
         return;
     }
     let short = ["--bytes", "64,4096", "--depth", "1,8", "--slice-ms", "20", "--slices", "1"];
-    let output = sterna(&[&["bench", "fabric", "--fabric", "verbs"], &short[..]].concat());
+    let batch = ["--batch", "32"];
+    let output = sterna(&[&["bench", "fabric", "--fabric", "verbs"], &short[..], &batch].concat());
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed} {}", text(&output.stderr));
-    for part in ["verbs to 1", "READ     4096     8", "record     64     1", "stream   4096"] {
+    for part in [
+        "verbs to 1",
+        "READ     4096     8",
+        "record     64     1",
+        "stream   4096",
+        "batch    4096",
+    ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }
     let devices = sterna_rdma::verbs::devices().expect("checked above");

@@ -3,6 +3,7 @@
 //! A [`Party`] is a node that does nothing but this. One party is active and calls the methods of [`read`] and [`record`]; the
 //! others [`Party::serve`]. All of it is bounded in time, and a lost peer ends it with an error that names the peer.
 
+mod batch;
 mod party;
 mod process;
 mod read;
@@ -12,6 +13,7 @@ mod spread;
 mod threads;
 mod wire;
 
+pub(crate) use batch::{BatchPlan, Way};
 pub(crate) use party::{Party, Waiting};
 pub(crate) use process::Second;
 pub(crate) use read::ReadPlan;

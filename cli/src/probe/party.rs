@@ -66,7 +66,7 @@ pub(crate) struct Party {
     /// By rank; `None` for this node.
     pub(super) theirs: Vec<Option<RegionToken>>,
     /// What the others read.
-    _ours: Arc<Region>,
+    pub(super) ours: Arc<Region>,
 }
 
 impl Party {
@@ -78,13 +78,8 @@ impl Party {
         rows::fill(&ours, fabric.rank());
         let token = fabric.export(&ours)?;
         let size = fabric.size();
-        let mut party = Self {
-            inbox: Inbox::new(size),
-            waiting,
-            theirs: vec![None; size],
-            _ours: ours,
-            fabric,
-        };
+        let mut party =
+            Self { inbox: Inbox::new(size), waiting, theirs: vec![None; size], ours, fabric };
         for peer in party.peers() {
             party.send(peer, Kind::Token, 0, &token.to_bytes())?;
         }
@@ -128,6 +123,13 @@ impl Party {
             let from = arrived.from;
             match arrived.kind {
                 Kind::Echo => self.send(from, Kind::Echoed, arrived.value, &arrived.content)?,
+                Kind::Gather => {
+                    let bytes = usize::try_from(arrived.value).unwrap_or(0);
+                    let rows = self
+                        .gather(bytes, &arrived.content)
+                        .with_context(|| format!("{from} asked for rows that are not there"))?;
+                    self.send(from, Kind::Gathered, arrived.value, &rows)?;
+                }
                 Kind::Count => {
                     let bytes = std::mem::take(&mut self.inbox.streamed[from.index()]);
                     self.send(from, Kind::Counted, bytes, &[])?;

@@ -34,12 +34,16 @@ pub(super) enum Kind {
     Message = 7,
     /// The work is over.
     Stop = 8,
+    /// Send the rows of so many bytes (the value) that lie at these places of your region, in one record.
+    Gather = 9,
+    /// Here they are.
+    Gathered = 10,
 }
 
 impl Kind {
     fn of(number: u64) -> Option<Self> {
         use Kind::*;
-        [Token, Echo, Echoed, Stream, Count, Counted, Message, Stop]
+        [Token, Echo, Echoed, Stream, Count, Counted, Message, Stop, Gather, Gathered]
             .into_iter()
             .find(|kind| *kind as u64 == number)
     }

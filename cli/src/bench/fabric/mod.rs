@@ -21,7 +21,7 @@ use sterna_rdma::topology::{PinPlan, Topology, pin_current_thread};
 use sterna_rdma::{FabricConfig, ProviderChoice, READ_BYTES_MAX, RECORD_BYTES_MAX};
 
 use crate::launch::Job;
-use crate::probe::{Party, RECORD_BYTES_MIN, Second, Waiting};
+use crate::probe::{Party, RECORD_BYTES_MIN, Second, Spread, Waiting};
 use cell::Cell;
 
 /// How long either side polls beside perftest.
@@ -62,6 +62,11 @@ pub(crate) struct FabricArgs {
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     poll_us: Option<u64>,
 
+    /// Also time batches of so many rows: a READ each through one lane, the same spread over two and four lanes, and rows that the peer
+    /// gathers into one record. For sizes of which a batch fits into a record.
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) batch: Option<u32>,
+
     /// Beside verbs, run perftest (ib_read_lat, ib_send_lat, ib_read_bw, ib_write_bw) in alternating slices with as many operations.
     #[arg(long)]
     pub(super) perftest: bool,
@@ -90,6 +95,18 @@ struct Measured {
     /// What a reader must know before comparing the figures with others.
     notes: Vec<String>,
     cells: Vec<Cell>,
+    batches: Vec<Batch>,
+}
+
+/// Batches of rows that came in one way.
+#[derive(Debug, Serialize)]
+struct Batch {
+    provider: &'static str,
+    bytes: usize,
+    rows: usize,
+    way: &'static str,
+    #[serde(flatten)]
+    spread: Spread,
 }
 
 /// Measures and prints.
@@ -102,6 +119,7 @@ pub(crate) fn run(args: &FabricArgs) -> anyhow::Result<ExitCode> {
         machine,
         notes: Vec::new(),
         cells: Vec::new(),
+        batches: Vec::new(),
     };
     if config.size > 1 {
         match args.fabric.as_slice() {

@@ -1,5 +1,6 @@
 //! The two sides of a measurement: rank 0 measures, rank 1 serves.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,8 +10,8 @@ use sterna_rdma::{FabricConfig, Rank};
 use super::bare::{Copies, PingPong, answer};
 use super::cell::{Bare, Cell, Operation, heading};
 use super::perftest::{self, Address, Server, Tool};
-use super::{FabricArgs, Measured};
-use crate::probe::{EchoPlan, Party, ReadPlan, Times};
+use super::{Batch, FabricArgs, Measured};
+use crate::probe::{BatchPlan, EchoPlan, Party, ReadPlan, Times, Way};
 
 /// What rank 0 asks of rank 1 besides what every party does.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +93,51 @@ pub(super) fn measure(
             }
         }
     }
+    if let Some(rows) = args.batch {
+        batches(args, party, provider, rows as usize, measured)?;
+    }
     party.stop_all();
+    Ok(())
+}
+
+/// Batches of rows in each way, alternating.
+fn batches(
+    args: &FabricArgs,
+    party: &mut Party,
+    provider: &'static str,
+    rows: usize,
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
+    let ways = [
+        ("1 lane", Way::Lanes(1)),
+        ("2 lanes", Way::Lanes(2)),
+        ("4 lanes", Way::Lanes(4)),
+        ("a record", Way::Gathered),
+    ];
+    println!("batches of {rows} rows: us of the median batch (million rows/s)");
+    for &bytes in args.bytes.iter().filter(|bytes| BatchPlan::fits_a_record(**bytes, rows)) {
+        let mut times = ways.map(|_| Times::new());
+        for slice in 0..=args.slices {
+            for ((_, way), times) in ways.iter().zip(&mut times) {
+                let duration = Duration::from_millis(args.slice_ms);
+                let plan = BatchPlan { peer: Rank(1), bytes, rows, way: *way, duration };
+                let own = party.batches(&plan)?;
+                // The first slice warms up.
+                if slice > 0 {
+                    times.add(&own);
+                }
+            }
+        }
+        let mut line = format!("batch  {bytes:>6}");
+        for ((way, _), times) in ways.iter().zip(&times) {
+            let spread = times.spread();
+            #[allow(clippy::cast_precision_loss, reason = "a rate")]
+            let rate = rows as f64 / spread.p50_us;
+            let _ = write!(line, "   {way} {:.1} ({rate:.3})", spread.p50_us);
+            measured.batches.push(Batch { provider, bytes, rows, way, spread });
+        }
+        println!("{line}");
+    }
     Ok(())
 }
 

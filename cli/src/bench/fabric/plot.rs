@@ -94,7 +94,13 @@ mod tests {
             cell("shm", Operation::Stream, 64, 0),
             cell("tcp", Operation::Record, 64, 16),
         ];
-        let measured = Measured { version: "0", machine: "a <b> & c".into(), notes: vec![], cells };
+        let measured = Measured {
+            version: "0",
+            machine: "a <b> & c".into(),
+            notes: vec![],
+            cells,
+            batches: vec![],
+        };
         let svg = svg(&measured);
         for name in ["shm: share", "tcp: MB/s", "READ 512 B", "READ x1", "stream", "record x16"] {
             assert!(svg.contains(name), "{name}: {svg}");
