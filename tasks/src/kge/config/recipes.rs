@@ -33,7 +33,7 @@ impl KgeConfig {
             ModelKind::Rescal => Self { run: epochs(25), ..plain },
             // A small pool: with more negatives the answer's rivals crowd out what it is close to.
             ModelKind::TransE => Self { negatives: 256, batch: 512, run: epochs(24), ..plain },
-            ModelKind::RotatE => Self { dim: 256, init_std: 0.02, ..plain },
+            ModelKind::RotatE => Self { dim: 256, init_std: 0.02, run: epochs(40), ..plain },
         }
     }
 
