@@ -345,7 +345,7 @@ fn optimizer_state_is_right_wherever_rows_are() {
 
 #[test]
 fn what_is_set_among_pushes_is_what_comes_last() {
-    for policy in [Policy::FullReplication, Policy::Adaptive, Policy::Relocation] {
+    for policy in Policy::ALL {
         on_each_provider(|choice| {
             job_with(3, 1, choice, under(policy), |node| {
                 let table = node.create_table(TableSpec::new("t", 30, 2)).expect("a table");
@@ -368,29 +368,6 @@ fn what_is_set_among_pushes_is_what_comes_last() {
                 });
                 node.shutdown().expect("all end");
             });
-        });
-    }
-}
-
-#[test]
-fn additions_that_are_taken_back_leave_nothing() {
-    for policy in [Policy::Replication, Policy::Adaptive] {
-        job_with(4, 2, a_provider(), under(policy), |node| {
-            let table = node.create_table(TableSpec::new("t", 12, 1)).expect("a table");
-            workers(&node, |mut worker| {
-                let keys: Vec<u64> = (0..12).collect();
-                worker.intent(&table, &keys, 0..u64::MAX).expect("an intent");
-                for sign in [1.0, -1.0] {
-                    for _ in 0..200 {
-                        worker.add(&table, &keys, &[sign; 12]).expect("add");
-                        worker.advance_clock().expect("all live");
-                    }
-                }
-                worker.barrier().expect("all come");
-                assert_eq!(pull(&mut worker, &table, &keys), [0.0; 12]);
-                worker.barrier().expect("all come");
-            });
-            node.shutdown().expect("all end");
         });
     }
 }

@@ -254,7 +254,7 @@ fn postponed_keys_come_later_and_in_the_long_run_in_the_right_proportions() {
 #[test]
 fn levels_hold_where_rows_move_and_have_replicas() {
     let distribution = &distributions()[1];
-    for policy in [Policy::Relocation, Policy::Replication, Policy::Adaptive] {
+    for policy in Policy::ALL {
         for (scheme, uses) in [
             (Scheme::Preloc, 1.0),
             (Scheme::Pool { keys: 125, reuse: 8, postpone: false }, 8.0),

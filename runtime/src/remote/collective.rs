@@ -150,7 +150,8 @@ impl Remote {
             if left.is_empty() {
                 return Ok(());
             }
-            self.await_peers("a meeting of all nodes", &left, deadline)?;
+            // Whoever has the sum may leave, while others' is on its way still.
+            self.await_step("a meeting of all nodes", &left, deadline)?;
         }
     }
 
@@ -245,8 +246,12 @@ impl Remote {
     }
 
     fn await_peers(&self, what: &str, missing: &[Rank], deadline: Duration) -> Result<()> {
-        self.check_deaths()?;
         missing.iter().try_for_each(|&rank| self.check_peer(rank))?;
+        self.await_step(what, missing, deadline)
+    }
+
+    fn await_step(&self, what: &str, missing: &[Rank], deadline: Duration) -> Result<()> {
+        self.check_deaths()?;
         if self.now() >= deadline {
             let names: Vec<String> = missing.iter().map(Rank::to_string).collect();
             return Err(Error::Timeout {

@@ -53,7 +53,7 @@ impl Plan {
         Self {
             seed,
             nodes: 2 + dice.below(3),
-            workers: 1 + dice.below(2),
+            workers: [1, 1, 1, 2, 2, 2, 2, 4][dice.below(8)],
             keys: 1 + dice.next() % 12,
             calls: 12 + dice.below(24),
             stalls_per_million: [0, 500, 5_000][dice.below(3)],
