@@ -354,26 +354,40 @@ impl Node {
 
     #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn numbers(&self, metrics: &Metrics) -> Vec<f64> {
-        let managed = self.state.remote.as_ref().map_or([0; MANAGED.len()], |it| it.managed());
+        let managed = self.state.remote.as_ref().map(|it| it.managed()).unwrap_or_default();
+        let [updates, moves, shares, refreshes] = managed.bytes.map(|bytes| bytes as f64);
         let counters = self.state.fabric.counters();
         let engine = self.engine.as_ref().map_or(Duration::ZERO, crate::metrics::cpu_of);
         [
             metrics.local_bytes as f64,
             counters.read_bytes as f64,
             counters.record_bytes_sent as f64,
+            updates,
+            moves,
+            shares,
+            refreshes,
             metrics.cpu.as_secs_f64(),
             metrics.evaluation_cpu.as_secs_f64(),
             engine.as_secs_f64(),
             crate::metrics::process_cpu().as_secs_f64(),
         ]
         .into_iter()
-        .chain(managed.map(|count| count as f64))
+        .chain(managed.rows.map(|count| count as f64))
+        .chain([managed.stale_ns as f64])
         .collect()
     }
 }
 
 /// What is counted besides operations, in the order of [`Node::numbers`].
-const BYTES: [&str; 3] = ["local_rows", "remote_reads", "records_sent"];
+const BYTES: [&str; 7] = [
+    "local_rows",
+    "remote_reads",
+    "records_sent",
+    "records_of_updates",
+    "records_of_moves",
+    "records_of_shares",
+    "reads_of_refreshes",
+];
 const ROLES: [&str; 4] = ["workers", "evaluation", "engine", "processes"];
 const MANAGED: [&str; 6] = ["moved", "shared", "refreshed", "offered", "refused", "dropped"];
 
@@ -382,6 +396,8 @@ fn report_of(metrics: &Metrics, numbers: &[f64], nodes: usize) -> Report {
     let mut report = Report::of(metrics, nodes);
     let (bytes, rest) = numbers.split_at(BYTES.len());
     let (seconds, managed) = rest.split_at(ROLES.len());
+    let (managed, stale_ns) = managed.split_at(MANAGED.len());
+    report.staleness_us = stale_ns[0] / managed[2].max(1.0) / 1e3;
     report.management =
         MANAGED.iter().zip(managed).map(|(&what, &n)| (what.to_owned(), n as u64)).collect();
     report.bytes = BYTES.iter().zip(bytes).map(|(&name, &n)| (name.to_owned(), n as u64)).collect();

@@ -129,6 +129,7 @@ fn a_sole_wish_moves_a_shared_one_replicates_and_the_last_to_want_a_row_gets_it(
                 worker.barrier().expect("all come");
                 let report = node.job_report().expect("all live");
                 assert_eq!(report.management["moved"], 1, "{report}");
+                assert!((1..200).contains(&report.bytes["records_of_moves"]), "{report}");
                 assert_eq!(is_local(&mut worker, &table, key), node.rank() == Rank(1));
                 worker.barrier().expect("all come");
                 let end = worker.clock().0 + 1;
@@ -215,6 +216,10 @@ fn reads_are_no_staler_than_ssp_allows() {
                 });
                 let report = node.job_report().expect("all live");
                 assert!(report.management["shared"] > 0, "{report}");
+                for purpose in ["records_of_shares", "records_of_updates", "reads_of_refreshes"] {
+                    assert!(report.bytes[purpose] > 0, "{purpose}: {report}");
+                }
+                assert!(report.staleness_us > 0.0 && report.staleness_us < 1e6, "{report}");
                 node.shutdown().expect("all end");
             });
         });

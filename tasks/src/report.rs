@@ -57,6 +57,9 @@ pub struct Report {
     /// What the manager did with rows, as the node's report has it.
     #[serde(default)]
     pub management: serde_json::Value,
+    /// How old replicas were at most when they were read anew, in the mean, in microseconds.
+    #[serde(default)]
+    pub staleness_us: f64,
 }
 
 /// Quality on the validation examples in the course of a run.

@@ -21,7 +21,8 @@ pub struct Report {
     pub paths: Paths,
     /// Accesses by operation, then path.
     pub operations: BTreeMap<String, OperationReport>,
-    /// Bytes by purpose.
+    /// Bytes by purpose: `local_rows` in place, `remote_reads`, of them `reads_of_refreshes`, `records_sent`, of them `records_of_updates`,
+    /// `records_of_moves` and `records_of_shares`.
     pub bytes: BTreeMap<String, u64>,
     /// CPU seconds by role: `workers` (with the engine steps that they run while they wait), of these `evaluation`, `engine` (its own
     /// threads), `processes` (all of them, with what is not Sterna's).
@@ -30,6 +31,9 @@ pub struct Report {
     /// the last node that wanted them, requests `refused`, and `dropped` for want of memory.
     #[serde(default)]
     pub management: BTreeMap<String, u64>,
+    /// How old replicas were at most when a change was read, in the mean: from the look at the owner's board before, in microseconds.
+    #[serde(default)]
+    pub staleness_us: f64,
 }
 
 /// One entry for each way to a row.
@@ -92,6 +96,7 @@ impl Report {
             bytes: BTreeMap::new(),
             cpu_seconds: BTreeMap::new(),
             management: BTreeMap::new(),
+            staleness_us: 0.0,
         }
     }
 
@@ -163,6 +168,9 @@ impl fmt::Display for Report {
         for (index, (what, count)) in self.management.iter().filter(|(_, n)| **n > 0).enumerate() {
             let separator = if index == 0 { "\nrows:" } else { "," };
             write!(f, "{separator} {what} {count}")?;
+        }
+        if self.staleness_us > 0.0 {
+            write!(f, "; replicas at most {:.0} us old when read anew", self.staleness_us)?;
         }
         for (index, (purpose, &bytes)) in self.bytes.iter().enumerate() {
             let separator = if index == 0 { "\nbytes:" } else { "," };

@@ -233,7 +233,7 @@ impl Inbox<'_> {
                 }
             }
             Record::Arm(seen) => self.engine.refresher.armed(from, seen.0),
-            Record::Notice(_) => self.engine.refresher.noticed(from),
+            Record::Notice(_) => self.engine.refresher.noticed(from, self.now_ns),
             _ => {}
         }
         Ok(())

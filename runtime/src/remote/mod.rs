@@ -53,6 +53,17 @@ pub(crate) struct Waiting {
     pub(crate) rank: Option<Rank>,
 }
 
+/// What the manager did: rows and bytes in the order of the report.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Managed {
+    /// Moved here, shared, refreshed, offered, refused, dropped.
+    pub(crate) rows: [u64; 6],
+    /// Of updates, of rows that moved, of replicas set up, of READs that keep replicas fresh.
+    pub(crate) bytes: [u64; 4],
+    /// How old replicas may have been when they were read anew, summed up.
+    pub(crate) stale_ns: u64,
+}
+
 /// What the node's other parts share with this one.
 pub(crate) struct Shared {
     pub(crate) meeting: Arc<Meeting>,
@@ -271,13 +282,27 @@ impl Remote {
         self.progressed.notify_all();
     }
 
-    /// What became of rows, in the order of the report.
-    pub(crate) fn managed(&self) -> [u64; 6] {
+    /// What the manager did so far.
+    pub(crate) fn managed(&self) -> Managed {
         let engine = self.engine();
-        let counted = engine.machine.counters();
-        let refreshed = engine.refresher.refreshed;
-        let dropped = counted.acquires_dropped;
-        [counted.moved_here, counted.shared, refreshed, counted.offered, counted.refused, dropped]
+        let (counted, refresher) = (engine.machine.counters(), &engine.refresher);
+        Managed {
+            rows: [
+                counted.moved_here,
+                counted.shared,
+                refresher.refreshed,
+                counted.offered,
+                counted.refused,
+                counted.acquires_dropped,
+            ],
+            bytes: [
+                counted.update_bytes,
+                counted.move_bytes,
+                counted.share_bytes,
+                refresher.read_bytes,
+            ],
+            stale_ns: refresher.stale_ns,
+        }
     }
 
     /// Requests parked here, and the most that one peer has not answered; nothing while the engine is at work.

@@ -102,10 +102,11 @@ pub(super) fn report<T: Task>(
         loss: outcome.history.loss,
         settings: run.task.settings(),
         fabric: node.fabric_name(),
-        policy: node.policy().name().into(),
+        policy: node.policy().to_string(),
         paths: serde_json::to_value(measured.paths).unwrap_or_default(),
         bytes: serde_json::to_value(measured.bytes).unwrap_or_default(),
         cpu_seconds: serde_json::to_value(measured.cpu_seconds).unwrap_or_default(),
         management: serde_json::to_value(measured.management).unwrap_or_default(),
+        staleness_us: measured.staleness_us,
     })
 }

@@ -132,7 +132,15 @@ impl<K: Copy, P: Policy> Machine<K, P> {
             let request = Request { number, kind, places, open, sent_ns };
             self.peers[to.index()].requests.push_back(request);
         }
-        out.send(to, Writer::resume(&mut self.composer.buffer, header, at).finish());
+        let record = Writer::resume(&mut self.composer.buffer, header, at).finish();
+        let bytes = record.len() as u64;
+        match header.kind {
+            Kind::Update | Kind::Release | Kind::Set => self.counters.update_bytes += bytes,
+            Kind::GrantMove => self.counters.move_bytes += bytes,
+            Kind::GrantShare => self.counters.share_bytes += bytes,
+            _ => {}
+        }
+        out.send(to, record);
     }
 
     /// Sends the answers that are complete, as far as links are ready.

@@ -165,6 +165,12 @@ pub struct MachineCounters {
     pub passed_on: u64,
     /// Rows offered to their last holders.
     pub offered: u64,
+    /// Bytes of records with updates and sets.
+    pub update_bytes: u64,
+    /// Bytes of grants of main copies.
+    pub move_bytes: u64,
+    /// Bytes of grants of replicas.
+    pub share_bytes: u64,
 }
 
 /// What is left of a record for the node.

@@ -81,8 +81,11 @@ pub(super) struct Refresher {
     /// Holders that look at this node's board on their own.
     looking: Vec<bool>,
     row: Vec<f32>,
-    /// Rows read anew.
+    /// Rows read anew, and how long after the looks before at their owners' boards, summed up.
     pub(super) refreshed: u64,
+    pub(super) stale_ns: u64,
+    /// Bytes of READs of boards and of rows.
+    pub(super) read_bytes: u64,
     /// Its READs use the same lane.
     pub(super) quarantine: Quarantine,
 }
@@ -100,6 +103,8 @@ impl Refresher {
             looking: vec![false; size],
             row: Vec::new(),
             refreshed: 0,
+            stale_ns: 0,
+            read_bytes: 0,
         }
     }
 
@@ -128,8 +133,10 @@ impl Refresher {
     }
 
     /// An owner's board has changed.
-    pub(super) fn noticed(&mut self, owner: Rank) {
-        self.watches[owner.index()].hurry(0);
+    pub(super) fn noticed(&mut self, owner: Rank, now_ns: u64) {
+        let watch = &mut self.watches[owner.index()];
+        watch.looked_ns = watch.looked_ns.max(now_ns);
+        watch.hurry(0);
     }
 
     /// When the engine has to look again, if before long.
@@ -264,6 +271,7 @@ impl Refresher {
             let owner = Rank::from_index(index);
             watch.mode = Mode::Round;
             watch.begun += 1;
+            watch.begun_ns = now_ns;
             watch.spent_ns = 0;
             watch.open = 1;
             watch.retries = !watch.again.is_empty();
@@ -305,7 +313,10 @@ impl Refresher {
                 self.open.len() - 1
             });
             match self.lane.post(Read { token: token as u64, ..read }) {
-                Ok(()) => self.open[token] = Some(job),
+                Ok(()) => {
+                    self.open[token] = Some(job);
+                    self.read_bytes += u64::from(read.len);
+                }
                 Err(error) => {
                     self.idle.push(token);
                     give_back(&mut job, remote, tables);
@@ -379,7 +390,8 @@ impl Refresher {
     }
 
     fn collect(&mut self, remote: &Remote, tables: &[Table]) -> Result<usize> {
-        let Self { lane, watches, queue, open, idle, row, refreshed, quarantine, .. } = self;
+        let Self { lane, watches, queue, open, idle, row, quarantine, .. } = self;
+        let (refreshed, stale_ns) = (&mut self.refreshed, &mut self.stale_ns);
         let done = lane.poll(&mut |completion: Completion<'_>| {
             let token = usize::try_from(completion.token).expect("a token of this lane");
             let Some(mut job) = open.get_mut(token).and_then(Option::take) else { return };
@@ -444,7 +456,11 @@ impl Refresher {
                 What::Row { place, entry, permit, known, .. } => {
                     let Some(permit) = permit else { return };
                     match settle(entry, (permit, known), data, row, remote, tables) {
-                        Settled::Fresh => *refreshed += 1,
+                        Settled::Fresh => {
+                            let now_ns = remote.timing.now_ns();
+                            *refreshed += 1;
+                            *stale_ns += now_ns.saturating_sub(watch.looked_ns);
+                        }
                         Settled::Again(known) => watch.again.push(Again { place, entry, known }),
                         Settled::Gone => {}
                     }

@@ -56,6 +56,10 @@ pub(super) struct Watch {
     /// Rounds begun and ended.
     pub(super) begun: u64,
     pub(super) ended: u64,
+    /// When the round under way began, and since when nothing is known to have changed: the begin of the round before, or when the owner
+    /// told of the first change.
+    pub(super) begun_ns: u64,
+    pub(super) looked_ns: u64,
     /// Time spent on the round by this node, in nanoseconds.
     pub(super) spent_ns: u64,
 }
@@ -75,6 +79,8 @@ impl Watch {
             quiet: 0,
             begun: 0,
             ended: 0,
+            begun_ns: 0,
+            looked_ns: 0,
             spent_ns: 0,
         }
     }
@@ -144,6 +150,7 @@ impl Watch {
     pub(super) fn end(&mut self, now_ns: u64, pause_ns: u64, quiet_rounds: u32) -> Option<u64> {
         self.ended = self.begun;
         self.retries = false;
+        self.looked_ns = self.begun_ns;
         let calm = self.sequence == Some(self.found) && self.again.is_empty();
         if self.again.is_empty() {
             self.sequence = Some(self.found);
