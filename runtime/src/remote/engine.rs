@@ -384,6 +384,7 @@ impl Remote {
     /// What the engine's thread does until the node ends.
     pub(crate) fn run_engine(self: Arc<Self>, may_spin: bool) {
         let mut last_work = Instant::now();
+        self.may_spin.store(may_spin, Ordering::Relaxed);
         while !self.closing.load(Ordering::SeqCst) {
             match self.step() {
                 Ok(done) => {

@@ -18,7 +18,7 @@ mod write;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sterna_protocol::Rank;
 use sterna_protocol::ids::RowId;
@@ -47,6 +47,9 @@ pub(crate) use write::{Taken, Unsettled};
 /// Keys of other homes that may be in use at a time: wanted, replicated, owned, or with updates on their way.
 const FOREIGN_KEYS_MAX: usize = 1 << 24;
 
+/// How long a caller makes steps before it sleeps, where that is worth while.
+const SPIN: Duration = Duration::from_micros(30);
+
 /// What a caller waits for, in words.
 pub(crate) struct Waiting {
     pub(crate) what: &'static str,
@@ -69,6 +72,13 @@ pub(crate) struct Shared {
     pub(crate) meeting: Arc<Meeting>,
     pub(crate) clocks: Option<Arc<Clocks>>,
     pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// Steps that changed something, and callers that sleep until the next one.
+#[derive(Debug, Default)]
+struct Progress {
+    steps: u64,
+    sleepers: usize,
 }
 
 /// See the module.
@@ -109,8 +119,10 @@ pub(crate) struct Remote {
     stop: Arc<AtomicBool>,
     stop_told: AtomicBool,
     closing: AtomicBool,
-    /// Counts steps that changed something; those who wait sleep on it.
-    progress: Mutex<u64>,
+    /// Whether threads that wait have processors of their own.
+    may_spin: AtomicBool,
+    /// Those who wait sleep on it.
+    progress: Mutex<Progress>,
     progressed: Condvar,
     pub(crate) timing: Timing,
 }
@@ -175,6 +187,7 @@ impl Remote {
             stop,
             stop_told: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            may_spin: AtomicBool::new(false),
             progress: Mutex::default(),
             progressed: Condvar::new(),
             timing,
@@ -184,16 +197,32 @@ impl Remote {
 
     /// Runs an engine step if nobody else does, else sleeps for at most `pause` until somebody's step changed something.
     pub(crate) fn help(&self, pause: Duration) -> Result<()> {
-        let seen = *lock(&self.progress);
+        let seen = lock(&self.progress).steps;
         if self.step()? == Some(true) {
             return Ok(());
         }
         if self.timing.pause() {
             return Ok(());
         }
-        let progress = lock(&self.progress);
-        if *progress == seen {
-            drop(self.progressed.wait_timeout(progress, pause));
+        let mut progress = lock(&self.progress);
+        if progress.steps == seen {
+            progress.sleepers += 1;
+            let waited = self.progressed.wait_timeout(progress, pause);
+            waited.unwrap_or_else(PoisonError::into_inner).0.sleepers -= 1;
+        }
+        Ok(())
+    }
+
+    /// The same for a caller whose answer takes microseconds: as long as there was news since `news`, or little time has passed, it goes on
+    /// making steps, if there is a processor for that.
+    pub(crate) fn help_at_once(&self, news: &mut Instant, pause: Duration) -> Result<()> {
+        if !self.may_spin.load(Ordering::Relaxed) || news.elapsed() > SPIN {
+            return self.help(pause);
+        }
+        if self.step()? == Some(true) {
+            *news = Instant::now();
+        } else {
+            std::hint::spin_loop();
         }
         Ok(())
     }
@@ -278,8 +307,13 @@ impl Remote {
     }
 
     fn note_progress(&self) {
-        *lock(&self.progress) += 1;
-        self.progressed.notify_all();
+        let mut progress = lock(&self.progress);
+        progress.steps += 1;
+        // To wake nobody is a system call, too.
+        if progress.sleepers > 0 {
+            drop(progress);
+            self.progressed.notify_all();
+        }
     }
 
     /// What the manager did so far.

@@ -2,7 +2,7 @@
 //! change something.
 
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sterna_protocol::entry::EntryState;
 use sterna_protocol::ids::RowId;
@@ -182,6 +182,7 @@ impl Remote {
     /// Waits until all have been answered.
     pub(crate) fn settle_localized(&self, table: &Table, keys: &[Key]) -> Result<()> {
         let deadline = self.now() + self.wait_limit;
+        let mut news = Instant::now();
         self.ahead(table, keys, Home::Away, |key| {
             while !self.is_localized(table, key) {
                 if self.now() >= deadline {
@@ -190,7 +191,7 @@ impl Remote {
                     );
                 }
                 self.check_deaths()?;
-                self.help(PAUSE)?;
+                self.help_at_once(&mut news, PAUSE)?;
             }
             Ok(())
         })
