@@ -79,9 +79,11 @@ fn one_node_and_three_report_the_whole_job_as_json() {
         assert_eq!(report["fabric"], fabric);
         assert!(report["quality"]["mrr"].as_f64().expect("a figure") > 0.0);
         let local = report["paths"]["local"]["count"].as_u64().expect("a count");
-        let remote = report["paths"]["remote"]["count"].as_u64().expect("a count");
         assert!(local > 0);
-        assert_eq!(remote > 0, nodes != "1", "{text}");
+        // Whether all rows come in time is chance; that they come from somewhere is not.
+        let management = report["management"].as_object().expect("counts");
+        let managed = management.values().any(|count| count.as_u64() > Some(0));
+        assert_eq!(managed, nodes != "1", "{text}");
     }
 }
 
