@@ -99,10 +99,10 @@ impl TcpProvider {
         if engine.busy_lanes.is_empty() {
             return false;
         }
-        let mut served = 0;
+        let served = &self.shared.counters.reads_served;
         for at in std::mem::take(&mut engine.busy_lanes) {
             let Some(lane) = &mut engine.lanes[at] else { continue };
-            match lane.work(&self.shared.exports, &mut served) {
+            match lane.work(&self.shared.exports, served) {
                 Lane::Idle => {}
                 Lane::Busy => mark(&mut engine.busy_lanes, at),
                 Lane::Ended => engine.lanes[at] = None,
@@ -116,7 +116,6 @@ impl TcpProvider {
                 }
             }
         }
-        self.shared.counters.reads_served.fetch_add(served, Ordering::Relaxed);
         true
     }
 

@@ -5,6 +5,7 @@
 //! what is kept for a lane is bounded by [`ANSWER_BYTES`] and one READ.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use mio::net::TcpStream;
@@ -63,6 +64,9 @@ pub(super) struct ServedLane {
     end: usize,
     answers: Vec<u8>,
     sent: usize,
+    /// Answers that were made since the last count. They are counted before the socket gets them, so that
+    /// who has an answer finds it counted.
+    uncounted: u64,
     readable: bool,
     ending: bool,
     /// The region of the last request: most requests of a batch name the same one.
@@ -79,6 +83,7 @@ impl ServedLane {
             end: 0,
             answers: Vec::new(),
             sent: 0,
+            uncounted: 0,
             readable: false,
             ending: false,
             last: None,
@@ -102,11 +107,11 @@ impl ServedLane {
         self.readable = true;
     }
 
-    /// Serves what can be served now, within one burst. Adds to `served`.
-    pub(super) fn work(&mut self, exports: &Exports, served: &mut u64) -> Lane {
+    /// Serves what can be served now, within one burst. Adds the answers to `served`.
+    pub(super) fn work(&mut self, exports: &Exports, served: &AtomicU64) -> Lane {
         let mut burst = SERVE_BURST_BYTES;
         let outcome = loop {
-            if self.answers.len() - self.sent >= ANSWER_BYTES && !self.flush() {
+            if self.answers.len() - self.sent >= ANSWER_BYTES && !self.flush(served) {
                 break Lane::Idle;
             }
             if burst == 0 {
@@ -117,7 +122,7 @@ impl ServedLane {
                     Ok(bytes) => burst = burst.saturating_sub(bytes),
                     Err(text) => return Lane::Malformed(text),
                 }
-                *served += 1;
+                self.uncounted += 1;
             } else if self.readable {
                 match self.receive() {
                     Ok(true) => {}
@@ -129,7 +134,7 @@ impl ServedLane {
             }
         };
         self.last = None;
-        self.flush();
+        self.flush(served);
         outcome
     }
 
@@ -188,7 +193,10 @@ impl ServedLane {
     }
 
     /// Gives answers to the socket; false if it takes no more for now.
-    fn flush(&mut self) -> bool {
+    fn flush(&mut self, served: &AtomicU64) -> bool {
+        if self.uncounted > 0 {
+            served.fetch_add(std::mem::take(&mut self.uncounted), Ordering::Relaxed);
+        }
         while self.sent < self.answers.len() {
             match retry(|| (&self.stream).write(&self.answers[self.sent..])) {
                 Ok(written) => self.sent += written,

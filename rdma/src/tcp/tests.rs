@@ -173,7 +173,7 @@ fn noise_on_a_lane_is_refused_without_a_crash_and_valid_parts_are_answered() {
     exports.add(&region);
     exports.add(&ring);
     let mut state = 7;
-    let (mut malformed, mut answered) = (0, 0);
+    let (mut malformed, answered) = (0, AtomicU64::new(0));
     let (mut near, mut far) = connect_lane();
     for _ in 0..30_000 {
         let mut bytes: Vec<u8> = (0..1 + random(&mut state) % 4)
@@ -192,10 +192,8 @@ fn noise_on_a_lane_is_refused_without_a_crash_and_valid_parts_are_answered() {
             bytes[at] ^= 1 << (random(&mut state) % 8);
         }
         far.write_all(&bytes).expect("sent");
-        let mut served = 0;
         near.ready();
-        let lane = near.work(&exports, &mut served);
-        answered += served;
+        let lane = near.work(&exports, &answered);
         let mut scrap = [0; 8192];
         far.set_nonblocking(true).expect("set");
         while matches!(far.read(&mut scrap), Ok(count) if count > 0) {}
@@ -205,6 +203,7 @@ fn noise_on_a_lane_is_refused_without_a_crash_and_valid_parts_are_answered() {
             (near, far) = connect_lane();
         }
     }
+    let answered = answered.into_inner();
     assert!(malformed > 1000 && answered > 1000, "{malformed} malformed, {answered} answered");
 }
 
