@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::error::FabricError;
 use crate::fabric::Provider;
-use crate::join::call::{CallError, call};
+use crate::join::call::{CallError, call_patiently};
 use crate::join::proof::Purpose;
 use crate::join::rendezvous::Joined;
 use crate::rank::Rank;
@@ -22,7 +22,8 @@ pub(super) fn connect(
     let mine = joined.me.rank.index();
     let mut links = Vec::new();
     for node in joined.nodes[..mine].iter().filter(|node| by_sockets(node.rank.index())) {
-        let stream = call(node.address, Purpose::Link, &joined.me, &joined.key, deadline)
+        let (me, key) = (&joined.me, &joined.key);
+        let stream = call_patiently(node.address, Purpose::Link, me, key, deadline, || false)
             .map_err(|error| not_reached(node.rank, &error))?;
         links.push((node.rank, stream));
     }

@@ -10,10 +10,18 @@ use super::proof::{
     nonce,
 };
 
+/// Limit of one attempt of a call that is repeated.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+
+/// Pause between two attempts.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
+
 /// Why a call did not succeed.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// Nobody there, or it went away: trying again may help.
+    /// Nothing listens there, yet or any more.
+    Absent(String),
+    /// It did not answer in time, or went away: trying again may help.
     Unreachable(String),
     /// The door said no, or is none: trying again does not help.
     Refused(String),
@@ -22,14 +30,20 @@ pub(crate) enum CallError {
 impl CallError {
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Unreachable(text) | Self::Refused(text) => text,
+            Self::Absent(text) | Self::Unreachable(text) | Self::Refused(text) => text,
         }
     }
 }
 
 /// Connects.
 pub(crate) fn dial(address: SocketAddr, deadline: Instant) -> Result<TcpStream, CallError> {
-    let unreachable = |error| CallError::Unreachable(format!("{address}: {error}"));
+    let unreachable = |error: std::io::Error| {
+        let text = format!("{address}: {error}");
+        match error.kind() {
+            ErrorKind::ConnectionRefused => CallError::Absent(text),
+            _ => CallError::Unreachable(text),
+        }
+    };
     let stream = TcpStream::connect_timeout(&address, left(deadline)).map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     Ok(stream)
@@ -107,6 +121,27 @@ pub(crate) fn call(
     Ok(stream)
 }
 
+/// The same, repeated until `deadline` while something listens there and the peer is not `lost`: a door does not wait long for callers
+/// that say nothing, and on a busy machine either side may not get its turn for seconds.
+pub(crate) fn call_patiently(
+    address: SocketAddr,
+    purpose: Purpose,
+    me: &NodeIdentity,
+    key: &JobKey,
+    deadline: Instant,
+    lost: impl Fn() -> bool,
+) -> Result<TcpStream, CallError> {
+    loop {
+        let attempt = deadline.min(Instant::now() + ATTEMPT_MAX);
+        match call(address, purpose, me, key, attempt) {
+            Err(CallError::Unreachable(_)) if Instant::now() < deadline && !lost() => {
+                std::thread::sleep(ATTEMPT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Time left, never zero since the system takes that for "no limit".
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
@@ -139,4 +174,77 @@ fn receive(mut stream: &TcpStream, bytes: &mut [u8], deadline: Instant) -> Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::ProviderChoice;
+    use crate::join::door::Door;
+    use crate::join::identity::HostIdentity;
+    use crate::rank::Rank;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn me() -> NodeIdentity {
+        NodeIdentity {
+            rank: Rank(1),
+            size: 2,
+            choice: ProviderChoice::Tcp,
+            rdma: None,
+            pid: 0,
+            incarnation: 0,
+            host: HostIdentity { boot_id: [0; 16], network_namespace: 0, uid: 0 },
+            address: (Ipv4Addr::LOCALHOST, 1).into(),
+        }
+    }
+
+    #[test]
+    fn a_call_that_a_busy_door_has_let_fall_is_made_again() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let key = JobKey::new("a token");
+        let deadline = Instant::now() + LIMIT;
+        std::thread::scope(|scope| {
+            let caller = scope
+                .spawn(|| call_patiently(address, Purpose::Lane, &me(), &key, deadline, || false));
+            for _ in 0..2 {
+                drop(listener.accept().expect("it calls"));
+            }
+            let mut door = Door::new(listener, key.clone(), Arc::default()).expect("a door");
+            let mut admitted = Vec::new();
+            while admitted.is_empty() {
+                assert!(Instant::now() < deadline, "it calls no more");
+                door.step(Some(Duration::from_secs(1)), &mut admitted).expect("no fault");
+            }
+            admitted[0].answer(&key, None, b"", LIMIT).expect("it listens");
+            caller.join().expect("no panic").expect("it was let in");
+        });
+    }
+
+    #[test]
+    fn who_is_lost_or_listens_no_more_is_not_called_again() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let key = JobKey::new("a token");
+        let deadline = Instant::now() + LIMIT;
+        std::thread::scope(|scope| {
+            let caller = scope
+                .spawn(|| call_patiently(address, Purpose::Lane, &me(), &key, deadline, || true));
+            drop(listener.accept().expect("it calls"));
+            let error = caller.join().expect("no panic").expect_err("nobody answers");
+            assert!(matches!(error, CallError::Unreachable(_)), "{error:?}");
+        });
+        drop(listener);
+        // The port stays taken, so that nobody else listens there.
+        let kind = (socket2::Domain::IPV4, socket2::Type::STREAM);
+        let silent = socket2::Socket::new(kind.0, kind.1, None).expect("a socket");
+        silent.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        let address = silent.local_addr().expect("bound").as_socket().expect("an address");
+        let error = call_patiently(address, Purpose::Lane, &me(), &key, deadline, || false);
+        assert!(matches!(error, Err(CallError::Absent(_))), "{error:?}");
+    }
 }

@@ -343,7 +343,7 @@ fn follow(
                             config.rank
                         )));
                     }
-                    Err(Asked::Call(CallError::Unreachable(why))) => why,
+                    Err(Asked::Call(CallError::Absent(why) | CallError::Unreachable(why))) => why,
                 }
             }
             // Names of containers may appear only once these run.

@@ -49,8 +49,8 @@ pub(super) const KEEPALIVE_PROBES: u32 = 5;
 /// How long sent bytes may stay without an acknowledgement by the peer's host.
 pub(super) const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(9);
 
-/// Limit for connecting to one peer's door.
-pub(super) const CALL_MAX: Duration = Duration::from_secs(5);
+/// Limit for being let in at the door of one peer that is alive: without a lane its rows cannot be read.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(60);
 
 /// Limit for handing a goodbye to the system.
 pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(1);

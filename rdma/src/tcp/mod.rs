@@ -31,7 +31,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::error::{FabricError, SendError};
 use crate::fabric::{FabricCounters, LostReason, Provider, ReadLane, Sink};
-use crate::join::call::{CallError, call};
+use crate::join::call::{CallError, call_patiently};
 use crate::join::doorkeeper::Arrivals;
 use crate::join::identity::NodeIdentity;
 use crate::join::proof::{JobKey, Purpose};
@@ -285,7 +285,8 @@ impl PeerProvider for TcpProvider {
             }
             let address = self.nodes[peer.index()].address;
             let deadline = Instant::now() + CALL_MAX;
-            match call(address, Purpose::Lane, &self.me, &self.key, deadline) {
+            let lost = || self.shared.lost[peer.index()].get().is_some();
+            match call_patiently(address, Purpose::Lane, &self.me, &self.key, deadline, lost) {
                 Ok(stream) => {
                     socket::prepare(&stream).map_err(|error| FabricError::Os {
                         what: format!("preparing a read lane to {peer}"),
@@ -294,7 +295,7 @@ impl PeerProvider for TcpProvider {
                     streams[peer.index()] = Some(stream);
                 }
                 // The link's end will say why; READs to it fail meanwhile.
-                Err(CallError::Unreachable(why)) => {
+                Err(CallError::Absent(why) | CallError::Unreachable(why)) => {
                     tracing::warn!(%peer, why, "no read lane to this peer");
                 }
                 Err(CallError::Refused(why)) => {

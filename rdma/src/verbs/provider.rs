@@ -281,7 +281,9 @@ impl VerbsProvider {
                 .map_err(|error| Unopened::Fault(error.into()))?;
         let stream = match call(address, Purpose::Lane, &self.me, &self.key, deadline) {
             Ok(stream) => stream,
-            Err(CallError::Unreachable(why)) => return Err(Unopened::Gone(why)),
+            Err(CallError::Absent(why) | CallError::Unreachable(why)) => {
+                return Err(Unopened::Gone(why));
+            }
             Err(CallError::Refused(why)) => {
                 return Err(Unopened::Fault(FabricError::Config(format!(
                     "{peer} at {address} refused a read lane: {why}"
