@@ -156,6 +156,8 @@ impl Meeting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(60);
@@ -219,16 +221,26 @@ mod tests {
 
     #[test]
     fn workers_wait_for_the_act_of_the_last_one_beyond_their_own_limit() {
-        let meeting = Meeting::new(2, Duration::from_millis(20), Timing::real());
-        let act = |_: &mut [f64]| {
-            std::thread::sleep(Duration::from_millis(100));
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let both = [0, 1].map(|_| scope.spawn(|| meeting.meet(&mut [], act)));
-            for one in both {
-                one.join().expect("no panic").expect("nobody is missing");
+        let mut limit = Duration::from_millis(20);
+        loop {
+            let meeting = Meeting::new(2, limit, Timing::real());
+            let acts = AtomicBool::new(false);
+            let act = |_: &mut [f64]| {
+                acts.store(true, Ordering::SeqCst);
+                std::thread::sleep(5 * limit);
+                Ok(())
+            };
+            let both: Vec<Result<()>> = std::thread::scope(|scope| {
+                let both = [0, 1].map(|_| scope.spawn(|| meeting.meet(&mut [], act)));
+                both.map(|one| one.join().expect("no panic")).into()
+            });
+            // On a busy machine one may come when the other's limit is over: then nobody acts, and there is nothing to see yet.
+            if acts.into_inner() {
+                both.into_iter().for_each(|one| one.expect("nobody is missing"));
+                return;
             }
-        });
+            assert!(limit < LIMIT, "two threads do not come together");
+            limit *= 2;
+        }
     }
 }

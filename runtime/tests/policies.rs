@@ -17,6 +17,9 @@ use sterna::{
     Worker,
 };
 
+/// How long anything that other nodes bring about may take, on whatever machine.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
 fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
     let mut knobs = Knobs::default();
     knobs.act = Act::Immediate;
@@ -25,7 +28,7 @@ fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
 
 /// Waits until something holds that other nodes bring about.
 fn until(worker: &mut Worker, what: &str, mut holds: impl FnMut(&mut Worker) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + WAIT_MAX;
     while !holds(worker) {
         assert!(Instant::now() < deadline, "{what} does not come about");
         worker.advance_clock().expect("all live");
@@ -160,7 +163,7 @@ fn a_sole_wish_moves_a_shared_one_replicates_and_the_last_to_want_a_row_gets_it(
 
 /// As [`until`], without advancing the clock, which would end the intent.
 fn until_local(worker: &mut Worker, table: &Table, key: u64) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + WAIT_MAX;
     while !is_local(worker, table, key) {
         assert!(Instant::now() < deadline, "a replica does not come");
         worker.flush().expect("all live");
@@ -176,6 +179,7 @@ fn reads_are_no_staler_than_ssp_allows() {
     const TOTAL: usize = NODES * WORKERS;
     for staleness in [0, 2] {
         on_each_provider(|choice| {
+            let begun = Instant::now();
             job_with(NODES, WORKERS, choice, under(Policy::Ssp { staleness }), |node| {
                 let table = node.create_table(TableSpec::new("t", 9, TOTAL)).expect("a table");
                 let keys: Vec<u64> = (0..table.keys()).collect();
@@ -219,7 +223,9 @@ fn reads_are_no_staler_than_ssp_allows() {
                 for purpose in ["records_of_shares", "records_of_updates", "reads_of_refreshes"] {
                     assert!(report.bytes[purpose] > 0, "{purpose}: {report}");
                 }
-                assert!(report.staleness_us > 0.0 && report.staleness_us < 1e6, "{report}");
+                let since_start_us = begun.elapsed().as_secs_f64() * 1e6;
+                let stale_us = report.staleness_us;
+                assert!(stale_us > 0.0 && stale_us < since_start_us, "{report}");
                 node.shutdown().expect("all end");
             });
         });

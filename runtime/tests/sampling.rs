@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::net::TcpListener;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use sterna::sampling::{Conformity, Distribution, Sampler, Sampling, Scheme};
 use sterna::{
@@ -40,6 +41,7 @@ fn job_under<R: Send>(
             let token = "0123456789abcdef0123456789abcdef";
             let mut fabric = FabricConfig::new(rank, nodes, Some(&address), token);
             fabric.choice = ProviderChoice::Shm;
+            fabric.join_timeout = Duration::from_secs(120);
             fabric.listener = listener.take();
             let (body, results) = (&body, &results);
             scope.spawn(move || {

@@ -1,10 +1,14 @@
 //! Jobs of several nodes: threads of this process stand in for processes, joined by the real providers.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use sterna::{FabricConfig, Node, NodeConfig, ProviderChoice, Rank, Table, Worker};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// How long the nodes of a job may take to come, on whatever machine.
+const JOIN_MAX: Duration = Duration::from_secs(120);
 
 /// Runs `body` on every node of a job.
 pub fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) + Sync) {
@@ -26,6 +30,7 @@ pub fn job_with(
         for rank in (0..size).map(Rank::from_index) {
             let mut fabric = FabricConfig::new(rank, size, Some(&address), TOKEN);
             fabric.choice = choice;
+            fabric.join_timeout = JOIN_MAX;
             fabric.listener = listener.take();
             fabric.rdma.queue_pairs =
                 std::env::var("STERNA_QUEUE_PAIRS").ok().map(|few| few.parse().expect("a number"));
