@@ -87,7 +87,7 @@ pub struct FabricConfig {
 
 impl FabricConfig {
     /// Limit for joining unless told otherwise.
-    pub const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+    pub const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// The shortest token: 16 characters, 64 bits as hexadecimal digits.
     pub const TOKEN_CHARS_MIN: usize = 16;

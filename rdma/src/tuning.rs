@@ -27,8 +27,8 @@ pub(crate) const REGIONS_MAX: u32 = 64 * 1024;
 /// Control packets that are taken from one peer in a row.
 pub(crate) const CONTROL_BURST_PACKETS: usize = 64;
 
-/// How long an export waits for a peer that does not take regions.
-pub(crate) const EXPORT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long an export waits for a peer that does not take regions, maybe because it does not get to run.
+pub(crate) const EXPORT_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Connections of unknown processes that may be in their handshake at once.
 pub(crate) const JOINING_MAX: usize = 256;

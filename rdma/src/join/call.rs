@@ -11,7 +11,7 @@ use super::proof::{
 };
 
 /// Limit of one attempt of a call that is repeated.
-const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+const ATTEMPT_MAX: Duration = Duration::from_secs(20);
 
 /// Pause between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);

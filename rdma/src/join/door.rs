@@ -23,8 +23,9 @@ use crate::strangers::Strangers;
 /// Callers that have not proven themselves yet.
 const CALLERS_MAX: usize = 64;
 
-/// How long one may take to do so.
-const CALLER_LIMIT: Duration = Duration::from_secs(5);
+/// How long one may take to do so. A node of the job on an overloaded host may be kept from running between
+/// its call and its proof; strangers that are silent so long displace only each other.
+const CALLER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Pause after the system refused to accept (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

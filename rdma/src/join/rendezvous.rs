@@ -27,8 +27,9 @@ const RETRY_PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_mil
 /// How much longer than rank 0 the others wait, so that they hear its reason for giving up.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The least time for connecting the pairs of nodes after all have met.
-const CONNECT_MIN: Duration = Duration::from_secs(5);
+/// The least time for connecting the pairs of nodes after all have met; some may be kept from running by
+/// what else their hosts do.
+const CONNECT_MIN: Duration = Duration::from_secs(30);
 
 /// Limit for giving the table to one node.
 const TABLE_LIMIT: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ use crate::ring::PushError;
 use crate::tuning::{EXPORT_WAIT_MAX, REGIONS_MAX};
 
 /// How long a goodbye may take per peer that does not listen.
-const GOODBYE_WAIT_MAX: Duration = Duration::from_millis(200);
+const GOODBYE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The peers of a provider.
 #[derive(Clone, Debug)]

@@ -52,8 +52,8 @@ pub(super) const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(9);
 /// Limit for being let in at the door of one peer that is alive: without a lane its rows cannot be read.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(60);
 
-/// Limit for handing a goodbye to the system.
-pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// Limit for handing a goodbye to the system, behind all records that wait for a peer to take them.
+pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
 const _: () = {
     assert!(CREDIT_BYTES >= 4 * RECORD_BYTES_MAX as u64, "a few records of any length fit");

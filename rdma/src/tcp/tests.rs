@@ -14,7 +14,8 @@ use crate::join::identity::HostIdentity;
 use crate::memory;
 use crate::region::{RegionSpec, Rights};
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// Limit for every wait; reached only if something is broken.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Two connected sockets.
 fn pair() -> (TcpStream, TcpStream) {

@@ -13,7 +13,7 @@ use sterna_rdma::{
 use super::Cluster;
 
 /// The limit of every wait; an emulated machine on a busy one is slow.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(180);
 
 /// A seeded generator (SplitMix64).
 pub struct Random(pub u64);

@@ -27,7 +27,7 @@ pub fn a_stranger_with_a_wrong_token_cannot_join_and_is_counted<P: Choice>(_seed
     let rank_0 = std::thread::spawn(|| job::open(first));
     let mut wrong = FabricConfig::new(Rank(1), 2, Some(&address), "another job's secret token");
     wrong.choice = P::CHOICE;
-    wrong.join_timeout = Duration::from_secs(3);
+    wrong.join_timeout = WAIT_MAX;
     let refused = job::open(wrong).err().expect("it is a stranger").to_string();
     assert!(!refused.contains(super::jobs::TOKEN), "an error does not tell the secret");
     let rank_1 = job::open(late).expect("the stranger took no place");
@@ -120,7 +120,7 @@ pub fn a_node_of_another_version_is_refused_by_both_sides_with_the_remedy<P: Cho
     // The other way round: this node calls one of another version.
     let (mut members, address) = configs::<P>(2);
     let mut caller = members.pop().expect("rank 1");
-    caller.join_timeout = Duration::from_secs(3);
+    caller.join_timeout = WAIT_MAX;
     let listener = members.pop().expect("rank 0").listener.expect("rank 0 listens");
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a caller");

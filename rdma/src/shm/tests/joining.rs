@@ -1,6 +1,6 @@
 //! Joining: any order, nobody missing, nobody else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::nodes::{LIMIT, Node, incarnation, new_key, nodes};
 use crate::error::FabricError;
@@ -46,16 +46,26 @@ fn nodes_may_start_in_any_order() {
 
 #[test]
 fn a_deadline_names_the_ranks_that_are_missing() {
-    let key = new_key();
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| Node::join(&key, 0, 4, Duration::from_millis(400)).err());
-        let error =
-            Node::join(&key, 2, 4, Duration::from_millis(400)).err().expect("two are missing");
-        let FabricError::JoinTimeout { waited_for, .. } = &error else { panic!("{error}") };
-        assert_eq!(waited_for, "rank 1, rank 3");
-        let error = other.join().expect("no panic").expect("two are missing");
-        assert!(error.to_string().contains("rank 1, rank 3"), "{error}");
-    });
+    // The two that are there must have met before the deadline; on a busy machine that may take a while.
+    let mut limit = Duration::from_millis(400);
+    loop {
+        let key = new_key();
+        let missed = std::thread::scope(|scope| {
+            let both = [0, 2].map(|rank| {
+                let key = &key;
+                scope.spawn(move || Node::join(key, rank, 4, limit).err().expect("two are missing"))
+            });
+            both.map(|node| match node.join().expect("no panic") {
+                FabricError::JoinTimeout { waited_for, .. } => waited_for,
+                error => panic!("{error}"),
+            })
+        });
+        if missed.iter().all(|names| names == "rank 1, rank 3") {
+            return;
+        }
+        assert!(limit < LIMIT, "with a limit of {limit:?}: {missed:?}");
+        limit *= 8;
+    }
 }
 
 #[test]
@@ -108,6 +118,11 @@ fn strangers_are_refused_and_counted_and_do_not_keep_peers_out() {
         node.send(1, b"still works");
         assert_eq!(peer.receive(), (Rank(0), b"still works".to_vec()));
         drop(silent);
-        assert!(Socket::connect(&at).is_err(), "nobody listens after all have joined");
+        // A process that another test is starting holds a copy of the listening socket until its program begins.
+        let deadline = Instant::now() + LIMIT;
+        while Socket::connect(&at).is_ok() {
+            assert!(Instant::now() < deadline, "nobody listens after all have joined");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     });
 }

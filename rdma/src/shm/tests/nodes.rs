@@ -15,7 +15,7 @@ use crate::region::{Region, RegionId, RegionSpec, RegionToken, Rights};
 use crate::shm::{ShmConfig, ShmPeer, ShmProvider};
 
 /// No wait of a test is longer; a machine may be very busy.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The first token that the tests give away.
 pub(super) const FIRST_TOKEN: usize = 40;

@@ -1,5 +1,6 @@
 //! Links: order, wrap-around, full rings, sleep, and peers that break the rules.
 
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::nodes::{LIMIT, Node, pair};
@@ -22,18 +23,23 @@ fn content(number: u64) -> Vec<u8> {
 #[test]
 fn both_sides_can_fill_their_rings_and_all_arrives_in_order_once() {
     const COUNT: u64 = 1500;
+    let filled = Barrier::new(2);
     let exchange = |mut node: Node, peer: usize| {
         let (mut sent, mut received) = (0, 0);
         let deadline = Instant::now() + LIMIT;
         while sent < COUNT || received < COUNT {
             assert!(Instant::now() < deadline, "stuck at {sent} sent, {received} received");
-            // Sends until the ring is full before it takes anything.
+            // Sends until the ring is full before it takes anything, at first even before the other does.
+            let is_first = sent == 0;
             while sent < COUNT {
                 match node.provider.try_send(Rank::from_index(peer), &[&content(sent), &[7]]) {
                     Ok(()) => sent += 1,
                     Err(SendError::Full(_)) => break,
                     Err(error) => panic!("{error}"),
                 }
+            }
+            if is_first {
+                filled.wait();
             }
             if node.step() == 0 {
                 std::thread::yield_now();
