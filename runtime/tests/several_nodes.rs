@@ -3,7 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers as test data")]
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sterna::{
@@ -174,6 +174,43 @@ fn a_set_is_seen_by_its_worker_at_once_and_by_all_after_a_barrier() {
                 let mut sum = [me as f64];
                 worker.all_reduce_sum(&mut sum).expect("all come");
                 assert_eq!(sum, [3.0]);
+            });
+            node.shutdown().expect("all end");
+        });
+    });
+}
+
+#[test]
+fn a_snapshot_from_afar_is_of_one_version_however_often_the_row_changes() {
+    const FLOATS: usize = 2_000;
+    on_each_provider(|choice| {
+        let done = AtomicBool::new(false);
+        job(2, 1, choice, |node| {
+            let table = node.create_table(TableSpec::new("t", 4, FLOATS)).expect("a table");
+            workers(&node, |mut worker| {
+                let mut rows = vec![0.0; 4 * FLOATS];
+                let mut is_mine = |key: &u64| {
+                    worker.pull_if_local(&table, *key, &mut rows[..FLOATS]).expect("a key")
+                };
+                let mine: Vec<u64> = (0..4).filter(|key| is_mine(key)).collect();
+                worker.barrier().expect("all come");
+                if node.rank() == Rank(1) {
+                    while !done.load(Ordering::Relaxed) {
+                        worker.add(&table, &mine, &vec![1.0; mine.len() * FLOATS]).expect("add");
+                    }
+                } else {
+                    let mut seen = [0.0; 4];
+                    for _ in 0..rounds(200) {
+                        worker.snapshot(&table, &[0, 1, 2, 3], &mut rows).expect("snapshot");
+                        for (row, seen) in rows.chunks_exact(FLOATS).zip(&mut seen) {
+                            assert!(row.iter().all(|value| *value == row[0]), "two versions");
+                            assert!(row[0] >= *seen, "{} after {seen}", row[0]);
+                            *seen = row[0];
+                        }
+                    }
+                    done.store(true, Ordering::Relaxed);
+                }
+                worker.barrier().expect("all come");
             });
             node.shutdown().expect("all end");
         });

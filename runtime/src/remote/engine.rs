@@ -232,6 +232,7 @@ impl Inbox<'_> {
                     clocks.heard(from, clock.meetings, clock.flushed.0);
                 }
             }
+            Record::SnapshotRows(rows) => self.remote.answered(from, rows)?,
             Record::Arm(seen) => self.engine.refresher.armed(from, seen.0),
             Record::Notice(_) => self.engine.refresher.noticed(from, self.now_ns),
             _ => {}

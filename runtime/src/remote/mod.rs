@@ -111,6 +111,8 @@ pub(crate) struct Remote {
     pub(crate) wait_limit: Duration,
     meeting_limit: Duration,
     engine: Mutex<Engine>,
+    /// Rows that owners were asked for.
+    questions: read::Questions,
     meeting: Arc<Meeting>,
     clocks: Option<Arc<Clocks>>,
     /// Why peers are lost, by rank.
@@ -180,6 +182,7 @@ impl Remote {
             wait_limit: config.wait_limit,
             meeting_limit: config.meeting_limit,
             engine: Mutex::new(engine),
+            questions: read::Questions::default(),
             meeting,
             clocks,
             lost: RwLock::new(vec![None; size]),

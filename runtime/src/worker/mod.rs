@@ -132,7 +132,8 @@ impl Worker {
         self.read(table, keys, table.row_len(), rows)
     }
 
-    /// Copies values that no update was half made on: each row is of one version.
+    /// Copies values that no update was half made on: each row is of one version. Rows that are elsewhere are asked of their owners
+    /// by record, which takes longer than [`Worker::pull`].
     ///
     /// # Errors
     /// As [`Worker::pull`], and [`Error::Busy`].

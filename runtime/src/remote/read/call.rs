@@ -39,6 +39,8 @@ pub(super) struct Item {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Row,
+    /// The row, of its owner by record under this number.
+    Owner(u32),
     /// The directory's word.
     Location,
     /// Nothing yet; the row was not where it was looked for, so the directory comes next.
@@ -51,13 +53,15 @@ pub(crate) struct Call {
     pub(super) serial: u32,
     pub(super) table: Table,
     pub(super) floats: usize,
-    /// Whether a row must be of one version: the same before and after, with no writer at work.
+    /// Whether a row must be of one version: no READ promises that, its owner is asked.
     pub(super) snapshot: bool,
     pub(super) items: Vec<Item>,
     /// Items that have to be posted.
     pub(super) waiting: Vec<u32>,
     /// READs that are under way.
     pub(super) open: usize,
+    /// Items that their owners have been asked for.
+    with_owners: Vec<u32>,
     /// What was read, by item.
     pub(super) rows: Vec<f32>,
     /// Nobody will ask for the result: READs under way end, no more are posted.
@@ -70,6 +74,8 @@ pub(crate) struct Call {
 enum Posted {
     /// Its READ is under way.
     Open,
+    /// Its owner has been asked.
+    WithOwner,
     /// It has been served from this node.
     Served,
     /// It has to wait.
@@ -96,6 +102,7 @@ impl Call {
             items: Vec::new(),
             waiting: Vec::new(),
             open: 0,
+            with_owners: Vec::new(),
             rows: Vec::new(),
             forgotten: false,
             handle: None,
@@ -126,7 +133,20 @@ impl Call {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.open == 0 && (self.waiting.is_empty() || self.is_forgotten())
+        let left = !(self.waiting.is_empty() && self.with_owners.is_empty());
+        self.open == 0 && (!left || self.is_forgotten())
+    }
+
+    /// Nobody will ask for the result.
+    pub(super) fn forget(&mut self, remote: &Remote) {
+        self.forgotten = true;
+        for number in std::mem::take(&mut self.with_owners) {
+            let item = &mut self.items[number as usize];
+            if let Asked::Owner(question) = item.asked {
+                remote.forget_answer(question);
+            }
+            Self::give_back(&self.table, remote, item);
+        }
     }
 
     pub(super) fn is_forgotten(&self) -> bool {
@@ -149,6 +169,10 @@ impl Call {
             match posted {
                 Posted::Open => {
                     self.open += 1;
+                    gone += 1;
+                }
+                Posted::WithOwner => {
+                    self.with_owners.push(number);
                     gone += 1;
                 }
                 Posted::Served => gone += 1,
@@ -181,6 +205,15 @@ impl Call {
         let item = &mut self.items[number as usize];
         item.peer = place.peer;
         remote.check_peer(place.peer)?;
+        if self.snapshot && item.asked == Asked::Row {
+            let Some(question) = remote.ask_owner(place.peer, &self.table, item.key) else {
+                item.asked = asked;
+                Self::give_back(&self.table, remote, item);
+                return Ok(Posted::Later);
+            };
+            item.asked = Asked::Owner(question);
+            return Ok(Posted::WithOwner);
+        }
         let Some(region) = place.region else {
             // Its owner has told of the chunk before, but on another link than where this node heard of the slot.
             item.asked = asked;
@@ -310,14 +343,41 @@ impl Call {
         row: &mut Vec<f32>,
     ) -> bool {
         self.open -= 1;
-        let done = match (self.items[number as usize].asked, data) {
-            (Asked::Location, Some(data)) => {
-                self.learn(remote, number, DirectoryWord(data.head_before[0]));
-                return self.again(number);
-            }
-            (_, data) => self.settle_row(remote, number, data, row),
-        };
-        if done {
+        if let (Asked::Location, Some(data)) = (self.items[number as usize].asked, data) {
+            self.learn(remote, number, DirectoryWord(data.head_before[0]));
+            return self.again(number);
+        }
+        self.try_settle(remote, number, data, row)
+    }
+
+    /// Takes what owners have answered. Returns how many items went on.
+    pub(super) fn settle_answers(&mut self, remote: &Remote, row: &mut Vec<f32>) -> usize {
+        let before = self.with_owners.len();
+        let mut at = 0;
+        while at < self.with_owners.len() {
+            let number = self.with_owners[at];
+            let item = &mut self.items[number as usize];
+            let Asked::Owner(question) = item.asked else { unreachable!("asked by record") };
+            let Some(answer) = remote.take_answer(question) else {
+                at += 1;
+                continue;
+            };
+            self.with_owners.swap_remove(at);
+            // It says what was the case when the owner copied the row.
+            (item.asked, item.proven) = (Asked::Row, true);
+            self.try_settle(remote, number, Some(&answer.data()), row);
+        }
+        before - self.with_owners.len()
+    }
+
+    fn try_settle(
+        &mut self,
+        remote: &Remote,
+        number: u32,
+        data: Option<&ReadData<'_>>,
+        row: &mut Vec<f32>,
+    ) -> bool {
+        if self.settle_row(remote, number, data, row) {
             return true;
         }
         self.items[number as usize].tries += 1;
@@ -366,7 +426,7 @@ impl Call {
         let start = number as usize * self.floats;
         let out = &mut self.rows[start..start + self.floats];
         let found_row = data.map_or(ReadFound::Nothing, |data| {
-            judge(item.key, item.permit.map(|permit| permit.epoch), data, self.snapshot)
+            judge(item.key, item.permit.map(|permit| permit.epoch), data)
         });
         if let (ReadFound::Row, Some(data)) = (found_row, data)
             && remote.reads_by_device(item.peer)
@@ -448,12 +508,7 @@ pub(in crate::remote) fn metas(data: &ReadData<'_>) -> [MetaWord; 2] {
 
 /// Whether the header says that the row was there, before and after its values were read; without an epoch any will do, as at the
 /// home of a key of which nothing else is known.
-pub(in crate::remote) fn judge(
-    key: Key,
-    epoch: Option<Epoch>,
-    data: &ReadData<'_>,
-    snapshot: bool,
-) -> ReadFound {
+pub(in crate::remote) fn judge(key: Key, epoch: Option<Epoch>, data: &ReadData<'_>) -> ReadFound {
     let [first, last] = metas(data);
     if data.head_before[0] != key.0 || word(data, 0) != key.0 {
         return ReadFound::Nothing;
@@ -467,11 +522,6 @@ pub(in crate::remote) fn judge(
         };
     }
     let right = |meta: MetaWord| meta.state().owns() && epoch.is_none_or(|it| it == meta.epoch());
-    let still = first == last && !first.writer();
     let same = first.epoch() == last.epoch();
-    if right(first) && right(last) && same && (still || !snapshot) {
-        ReadFound::Row
-    } else {
-        ReadFound::Nothing
-    }
+    if right(first) && right(last) && same { ReadFound::Row } else { ReadFound::Nothing }
 }

@@ -5,6 +5,7 @@
 //! entry judges that. A key without an entry has nothing on its way.
 
 mod call;
+mod owners;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::table::Table;
 
 pub(crate) use call::Call;
 pub(super) use call::{judge, metas};
+pub(super) use owners::Questions;
 
 /// How long to sleep on the lane before looking at peers and the engine again.
 const LANE_WAIT: Duration = Duration::from_millis(1);
@@ -95,29 +97,30 @@ impl Reader {
 
     /// Waits until a call has all its rows.
     pub(crate) fn finish(&mut self, remote: &Remote, serial: u32) -> Result<Call> {
+        let waited = self.wait(remote, serial);
+        let at = self.place(serial);
+        match waited {
+            Ok(()) => Ok(self.calls.swap_remove(at)),
+            Err(error) => {
+                self.calls[at].forget(remote);
+                Err(error)
+            }
+        }
+    }
+
+    fn wait(&mut self, remote: &Remote, serial: u32) -> Result<()> {
         let deadline = remote.now() + remote.wait_limit;
         for round in 1_u32.. {
-            let moved = self.progress(remote, Some(serial));
-            let at = self.calls.iter().position(|call| call.serial == serial);
-            let at = at.expect("a call is there until it is finished");
-            if let Err(error) = moved {
-                self.calls[at].forgotten = true;
-                return Err(error);
+            let moved = self.progress(remote, Some(serial))?;
+            let call = &self.calls[self.place(serial)];
+            if call.is_done() {
+                return Ok(());
             }
-            if self.calls[at].is_done() {
-                return Ok(self.calls.swap_remove(at));
-            }
-            if matches!(moved, Ok(true)) && !round.is_multiple_of(ROUNDS_ALONE) {
+            if moved && !round.is_multiple_of(ROUNDS_ALONE) {
                 continue;
             }
-            let call = &mut self.calls[at];
-            let failed = call.items.iter().try_for_each(|item| remote.check_peer(item.peer));
-            if let Err(error) = failed {
-                call.forgotten = true;
-                return Err(error);
-            }
+            call.items.iter().try_for_each(|item| remote.check_peer(item.peer))?;
             if remote.now() >= deadline {
-                call.forgotten = true;
                 let rank = call.items.first().map(|item| item.peer);
                 return Err(remote.late(&Waiting { what: "a pull", rank }));
             }
@@ -126,11 +129,16 @@ impl Reader {
                     self.lane.wait(LANE_WAIT)?;
                 }
             } else {
-                // All that is left waits for answers to exchanges.
+                // All that is left waits for answers to records.
                 remote.help(LANE_WAIT)?;
             }
         }
         unreachable!("the deadline comes first")
+    }
+
+    fn place(&self, serial: u32) -> usize {
+        let place = self.calls.iter().position(|call| call.serial == serial);
+        place.expect("a call is there until it is finished")
     }
 
     /// Keeps a finished call's memory for the next one.
@@ -149,6 +157,7 @@ impl Reader {
             let may_hold = waited_for == Some(call.serial);
             if !call.is_forgotten() {
                 done += call.post(&mut *self.lane, remote, may_hold)?;
+                done += call.settle_answers(remote, &mut self.row);
             }
         }
         self.lane.submit()?;

@@ -524,7 +524,7 @@ fn settle(
     let Some(table) = tables.get(usize::from(guard.key().table.0)) else { return Settled::Gone };
     let table = &table.0;
     let mut entry = ForeignRow { table, guard, remote, copies: None };
-    let found = read::judge(entry.guard.key().key, Some(permit.epoch), data, false);
+    let found = read::judge(entry.guard.key().key, Some(permit.epoch), data);
     let verdict = entry.guard.control.control.finish_read(permit, found);
     let replica = entry.guard.control.control.state() == EntryState::Replica;
     let mut settled = if replica { Settled::Again(known) } else { Settled::Gone };
