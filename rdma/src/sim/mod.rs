@@ -47,8 +47,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use config::SimConfig;
+pub use reads::ReadUnderWay;
 
-use crate::fabric::{Fabric, Read};
+use crate::fabric::Fabric;
 use crate::rank::Rank;
 use fabric::{SimFabric, lock};
 use state::State;
@@ -152,10 +153,9 @@ impl SimWorld {
         self.state().slow(from, to, factor);
     }
 
-    /// The READs that are under way, each with a number of its own, and the first word of what it
-    /// reads as that is now.
+    /// The READs that are under way.
     #[must_use]
-    pub fn reads_under_way(&self) -> Vec<(u64, Read, u64)> {
+    pub fn reads_under_way(&self) -> Vec<ReadUnderWay> {
         self.state().reads_under_way()
     }
 

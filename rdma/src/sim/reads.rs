@@ -28,6 +28,19 @@ enum Step {
     Complete,
 }
 
+/// A READ that has not completed.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadUnderWay {
+    /// Its own number.
+    pub number: u64,
+    /// What it reads.
+    pub read: Read,
+    /// The first two words of that as they were when it was posted; of 8 bytes only one.
+    pub posted: [u64; 2],
+    /// As they are now.
+    pub now: [u64; 2],
+}
+
 /// A READ under way, or a free place for one.
 #[derive(Debug)]
 pub(super) struct ReadState {
@@ -43,6 +56,8 @@ pub(super) struct ReadState {
     /// First byte (in the READ) of each line, in the order of fetching.
     order: Vec<usize>,
     next_line: usize,
+    /// The first words as they were when it was posted.
+    head_posted: [u64; 2],
     pub(super) head_before: [u64; 2],
     pub(super) bytes: Vec<u8>,
     pub(super) failed: Option<String>,
@@ -160,6 +175,7 @@ impl State {
                 complete_ns: 0,
                 order: Vec::new(),
                 next_line: 0,
+                head_posted: [0; 2],
                 head_before: [0; 2],
                 bytes: Vec::new(),
                 failed: None,
@@ -168,6 +184,7 @@ impl State {
             u32::try_from(self.reads.len() - 1).expect("lanes are bounded")
         });
         let place = &mut self.reads[index as usize];
+        place.head_posted = head(&region, &read);
         place.from = from;
         place.lane = lane;
         place.read = read;
@@ -273,13 +290,12 @@ impl State {
         self.free_read(index);
     }
 
-    /// Number, READ and first word of each that has not completed.
-    pub(super) fn reads_under_way(&self) -> Vec<(u64, Read, u64)> {
+    pub(super) fn reads_under_way(&self) -> Vec<ReadUnderWay> {
         let under_way = self.reads.iter().enumerate().filter_map(|(index, state)| {
             let region = state.region.as_ref().filter(|_| !state.orphan)?;
-            let start = usize::try_from(state.read.offset).expect("checked when posted");
             let number = (index as u64) << 32 | u64::from(state.generation);
-            Some((number, state.read, load_word(region, start)))
+            let (posted, now) = (state.head_posted, head(region, &state.read));
+            Some(ReadUnderWay { number, read: state.read, posted, now })
         });
         under_way.collect()
     }
@@ -293,6 +309,13 @@ impl State {
     }
 }
 
+/// The first two words of what it reads; of 8 bytes only one.
+fn head(region: &Region, read: &Read) -> [u64; 2] {
+    let start = usize::try_from(read.offset).expect("checked when posted");
+    let second = if read.len >= 16 { load_word(region, start + 8) } else { 0 };
+    [load_word(region, start), second]
+}
+
 impl ReadState {
     /// Does the fetch that is due and says what comes next.
     fn fetch(&mut self, device_reads: bool, fetch_moments: usize) -> Step {
@@ -301,10 +324,7 @@ impl ReadState {
         let len = self.bytes.len();
         match self.step {
             Step::HeadBefore => {
-                self.head_before[0] = load_word(region, start);
-                if len >= 16 {
-                    self.head_before[1] = load_word(region, start + 8);
-                }
+                self.head_before = head(region, &self.read);
                 Step::Lines { times: fetch_moments.min(self.order.len()) }
             }
             Step::Lines { times } => {

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use sterna::{Node, Table};
+use sterna_protocol::MetaWord;
 use sterna_protocol::ids::{Key, RowId, TableId};
 use sterna_protocol::invariants::{
     BoundedWaits, ExactlyOnce, Owners, Passing, SlotKeys, View, Violation,
 };
 use sterna_protocol::record::{Arena, Record};
-use sterna_rdma::sim::SimWorld;
+use sterna_rdma::sim::{ReadUnderWay, SimWorld};
 use sterna_rdma::{Fabric, Rank, RegionId};
 
 use super::tap::{Sabotage, Tapped};
@@ -166,7 +167,8 @@ impl Wire {
         self.note(found);
     }
 
-    /// I3, for all READs that are under way.
+    /// I3, for all READs that are under way to a row that was there when they were posted. One that was posted later, because its
+    /// node had not heard of the move, is shown a header that says so, or that of another row.
     fn look_at_reads(&self) {
         if !self.device {
             return;
@@ -174,12 +176,14 @@ impl Wire {
         let mut checks = self.checks();
         let reads = self.world.reads_under_way();
         let mut found = Ok(());
-        for &(number, read, head) in &reads {
-            if checks.rows.contains(&(read.peer, read.region)) && found.is_ok() {
-                found = checks.slots.looks_at(number, Key(head));
+        for &ReadUnderWay { number, read, posted, now } in &reads {
+            let was_there = MetaWord(posted[1]).state().owns();
+            if checks.rows.contains(&(read.peer, read.region)) && was_there && found.is_ok() {
+                found = checks.slots.looks_at(number, Key(posted[0]));
+                found = found.and_then(|()| checks.slots.looks_at(number, Key(now[0])));
             }
         }
-        let numbers: Vec<u64> = reads.iter().map(|read| read.0).collect();
+        let numbers: Vec<u64> = reads.iter().map(|read| read.number).collect();
         checks.slots.under_way(&numbers);
         drop(checks);
         self.note(found);
