@@ -225,7 +225,7 @@ impl Call {
             region,
             offset: place.offset as u64,
             len: u32::try_from(place.bytes).expect("a row is at most 1 MiB"),
-            token: u64::from(self.serial) << 32 | u64::from(number),
+            token: super::token(self.serial, number),
         };
         match lane.post(read) {
             Ok(()) => Ok(Posted::Open),

@@ -31,6 +31,25 @@ const ROUNDS_ALONE: u32 = 64;
 /// Finished calls whose memory is kept.
 const CALLS_KEPT: usize = 8;
 
+/// Calls have numbers below this: the upper bit of tokens is left to lanes that count READs.
+const SERIALS: u32 = 1 << 31;
+
+/// The number of the call after this one.
+fn after(serial: u32) -> u32 {
+    (serial + 1) % SERIALS
+}
+
+/// What names a READ: its call and the item.
+fn token(serial: u32, number: u32) -> u64 {
+    u64::from(serial) << 32 | u64::from(number)
+}
+
+/// Call and item of a READ.
+#[allow(clippy::cast_possible_truncation, reason = "the token's halves")]
+fn named(token: u64) -> (u32, u32) {
+    ((token >> 32) as u32, token as u32)
+}
+
 /// A worker's reads: its lane, the calls under way, and memory for the next ones.
 pub(crate) struct Reader {
     lane: Box<dyn ReadLane>,
@@ -77,7 +96,7 @@ impl Reader {
         places: &[usize],
         request: Request<'_>,
     ) -> Result<u32> {
-        self.serial = self.serial.wrapping_add(1);
+        self.serial = after(self.serial);
         let mut call = self.idle.pop().unwrap_or_else(|| Call::new(request.table));
         call.table.clone_from(request.table);
         let Request { floats, snapshot, handle, .. } = request;
@@ -171,8 +190,7 @@ impl Reader {
         let (calls, row) = (&mut self.calls, &mut self.row);
         let mut fault = None;
         let done = self.lane.poll(&mut |completion: Completion<'_>| {
-            #[allow(clippy::cast_possible_truncation, reason = "the token's halves")]
-            let (serial, number) = ((completion.token >> 32) as u32, completion.token as u32);
+            let (serial, number) = named(completion.token);
             let call = calls.iter_mut().find(|call| call.serial == serial);
             let call = call.expect("a call stays until its READs have ended");
             let data = completion.result.as_ref();
@@ -190,5 +208,18 @@ impl std::fmt::Debug for Reader {
         f.debug_struct("Reader")
             .field("outstanding", &self.lane.outstanding())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upper_bit_of_tokens_is_left_to_lanes_however_many_calls_there_were() {
+        let last = SERIALS - 1;
+        assert_eq!((after(0), after(last)), (1, 0));
+        assert_eq!(token(last, u32::MAX) >> 63, 0);
+        assert_eq!(named(token(last, 7)), (last, 7));
     }
 }
