@@ -106,7 +106,7 @@ pub(crate) struct Plan {
 /// Checks and prints.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if args.member {
-        pairs::member()?;
+        pairs::member(&args.reach)?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = config(args)?;

@@ -12,6 +12,7 @@ use super::matrix::{self, Pair};
 use super::report::Check;
 use super::system::System;
 use crate::probe::{Party, ReadPlan, Waiting};
+use crate::reach::ReachArgs;
 
 /// How long each of a pair's two measurements takes.
 const DURATION: Duration = Duration::from_millis(60);
@@ -30,9 +31,11 @@ const ALL_PAIRS_MAX: usize = 12;
 /// Clocks further apart than this make logs hard to put in order. Nothing in Sterna depends on them.
 const CLOCK_APART_MAX: Duration = Duration::from_secs(1);
 
-/// Variables that differ between the ranks of a job.
-const OWN_VARIABLES: [&str; 6] = [
+/// Variables by which ranks find each other: those of a doctor's peers come from it, and it has none.
+const OWN_VARIABLES: [&str; 8] = [
     "STERNA_RANK",
+    "STERNA_SIZE",
+    "STERNA_ADDR",
     "STERNA_LOCAL_RANK",
     "STERNA_TOKEN",
     "STERNA_LISTEN_FD",
@@ -80,13 +83,14 @@ impl About {
 }
 
 /// Is one of the peers of another doctor, which gives the job's token by the standard input.
-pub(crate) fn member() -> anyhow::Result<()> {
+pub(crate) fn member(reach: &ReachArgs) -> anyhow::Result<()> {
     let mut token = String::new();
     std::io::stdin().lock().read_line(&mut token).context("reading the job's token")?;
-    let config = FabricConfig::from_variables(&|name| match name {
+    let mut config = FabricConfig::from_variables(&|name| match name {
         "STERNA_TOKEN" => Some(token.trim().to_owned()),
         _ => std::env::var(name).ok(),
     })?;
+    reach.apply(&mut config)?;
     serve(config)
 }
 

@@ -108,7 +108,7 @@ impl Peer {
         let mut command = Command::new(shell);
         // The token goes by the standard input: a command line is seen by all users of a host.
         command.args(words).arg(host).arg(format!(
-            "STERNA_RANK={rank} STERNA_SIZE={} STERNA_ADDR={place} STERNA_FABRIC={fabric} exec {} doctor --member",
+            "STERNA_RANK={rank} STERNA_SIZE={} STERNA_ADDR={place} exec {} doctor --member --fabric {fabric}",
             1 + args.peers.len(),
             quoted(&program)
         ));
