@@ -54,6 +54,11 @@ pub trait Storage {
     where
         Self: 'a;
 
+    /// A row that is Live here.
+    type Owned<'a>: Owned
+    where
+        Self: 'a;
+
     /// The home of a row; `None` if this node has no such table or the key is out of range.
     fn home(&self, row: RowId) -> Option<Rank>;
 
@@ -89,6 +94,9 @@ pub trait Storage {
     /// Epoch and version of a row that is Live here, and its slot.
     fn live(&mut self, row: RowId) -> Option<(MetaWord, SlotId)>;
 
+    /// A row that is Live here, to be given away or shared.
+    fn owned(&mut self, row: RowId) -> Option<Self::Owned<'_>>;
+
     /// Applies an update to a row that is Live here.
     fn apply(&mut self, row: RowId, update: &[u8]) -> Outcome;
 
@@ -97,17 +105,6 @@ pub trait Storage {
 
     /// Copies a consistent row (values and state) that is Live here.
     fn copy_row(&mut self, row: RowId, out: &mut [u8]) -> Copied;
-
-    /// Gives a row that is Live here a place on the board; `None` if it has no room.
-    fn enter_board(&mut self, row: RowId) -> Option<u32> {
-        let _ = row;
-        Some(0)
-    }
-
-    /// As [`Storage::copy_row`], and from here on changes of the row are told on the board.
-    fn share_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
-        self.copy_row(row, out)
-    }
 
     /// All changes of rows so far are on the board from here on.
     fn tell_board(&mut self) {}
@@ -123,16 +120,6 @@ pub trait Storage {
         false
     }
 
-    /// Whether the row came here so short a time ago that it should stay.
-    fn fresh(&mut self, row: RowId, now_ns: u64) -> bool {
-        let _ = (row, now_ns);
-        false
-    }
-
-    /// Copies a row that is Live here, marks its slot Moved to `next` and makes its entry Remote by
-    /// [`Entry::moved_away`]: the row belongs to `next` since `epoch`.
-    fn move_row(&mut self, row: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied;
-
     // The directory of the keys whose home this is.
 
     /// A row's directory word; `None` if this is not its home.
@@ -140,6 +127,38 @@ pub trait Storage {
 
     /// Replaces a row's directory word. The machine has checked that it is newer.
     fn set_directory(&mut self, row: RowId, word: DirectoryWord);
+}
+
+/// A row that is Live here, with its entry locked if it has one: found once for all that is done with it.
+pub trait Owned {
+    /// Its epoch and version when it was found.
+    fn meta(&self) -> MetaWord;
+
+    /// Its slot.
+    fn slot(&self) -> SlotId;
+
+    /// Whether workers of this node have an intent on it.
+    fn wanted(&self) -> bool {
+        false
+    }
+
+    /// Whether it came here so short a time ago that it should stay.
+    fn fresh(&self, now_ns: u64) -> bool {
+        let _ = now_ns;
+        false
+    }
+
+    /// Gives it a place on the board; `None` if that has no room.
+    fn enter_board(&mut self) -> Option<u32> {
+        Some(0)
+    }
+
+    /// As [`Storage::copy_row`], and from here on its changes are told on the board.
+    fn share_row(&mut self, out: &mut [u8]) -> Copied;
+
+    /// Copies it, marks its slot Moved to `next` and makes its entry Remote by [`Entry::moved_away`]: it
+    /// belongs to `next` since `epoch`.
+    fn move_row(&mut self, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied;
 }
 
 /// What an intent says of the accesses to come.

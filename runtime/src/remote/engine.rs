@@ -23,6 +23,10 @@ use crate::table::Table;
 /// Records taken in one step.
 const RECORDS_PER_STEP: usize = 64;
 
+/// Between records of this length, which take some time, goes out what has been listed meanwhile: who has to answer that should
+/// not be idle until the last of them has been taken.
+const LONG_RECORD_BYTES: usize = 4096;
+
 /// How long an engine with a core of its own goes on polling after records came or went: an answer may follow. Rounds of replicas
 /// have their times, and nothing follows them.
 const SPIN: Duration = Duration::from_micros(20);
@@ -172,7 +176,14 @@ impl Sink for Inbox<'_> {
         let fabric = &*self.remote.fabric;
         let (machine, staging, mut store) = self.engine.parts(self.remote, false);
         let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
-        let control = match machine.handle(from, record, self.now_ns, &mut store, &mut outbox) {
+        let handled = machine.handle(from, record, self.now_ns, &mut store, &mut outbox);
+        if record.len() >= LONG_RECORD_BYTES {
+            let ranks = (0..fabric.size()).map(Rank::from_index);
+            for peer in ranks.filter(|&peer| self.remote.foreign.dirty_len(peer, Due::Now) > 0) {
+                machine.flush_dirty(peer, self.now_ns, &mut store, &mut outbox);
+            }
+        }
+        let control = match handled {
             Ok(Handled::Done) => return,
             Ok(Handled::Record(record)) => record,
             Err(fault) => return self.expel.push((from, fault.to_string())),

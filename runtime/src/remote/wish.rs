@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sterna_protocol::entry::EntryState;
 use sterna_protocol::ids::RowId;
 use sterna_protocol::{Key, SlotState};
-use sterna_store::ForeignKey;
+use sterna_store::{ForeignKey, Listing, Slot};
 
 use std::sync::atomic::Ordering;
 
@@ -47,16 +47,21 @@ impl Remote {
             .extend(hot.iter().map(|&key| row(key)));
         match self.policy {
             Policy::FullReplication => {
-                (0..table.keys()).try_for_each(|key| self.want(table, Key(key)))
+                let mut listing = self.foreign.listing();
+                (0..table.keys()).try_for_each(|key| self.want(table, Key(key), &mut listing))
             }
-            Policy::Mixed => hot.iter().try_for_each(|&key| self.want(table, Key(key))),
+            Policy::Mixed => {
+                let mut listing = self.foreign.listing();
+                hot.iter().try_for_each(|&key| self.want(table, Key(key), &mut listing))
+            }
             _ => Ok(()),
         }
     }
 
     /// One more intent names these keys.
     pub(crate) fn want_all(&self, table: &Table, keys: &[Key]) -> Result<()> {
-        self.ahead(table, keys, Home::Here, |key| self.want(table, key))
+        let mut listing = self.foreign.listing();
+        self.ahead(table, keys, Home::Here, |key| self.want(table, key, &mut listing))
     }
 
     /// One intent less names these keys.
@@ -101,21 +106,21 @@ impl Remote {
     }
 
     /// One more intent names a key.
-    fn want(&self, table: &Table, key: Key) -> Result<()> {
+    fn want(&self, table: &Table, key: Key, listing: &mut Listing<'_>) -> Result<()> {
         let rows = &table.0.rows;
         if let Some(slot) = rows.home_here(key) {
             let count = rows.directory().references(slot).expect("a home slot");
             if count.fetch_add(1, Ordering::Relaxed) > 0 || rows.version_of(slot).is_some() {
                 return Ok(());
             }
-            return self.with_row(table, key, |row: &mut ForeignRow<'_>| {
-                row.acquire();
+            return self.with_row(table, key, listing, |row: &mut ForeignRow<'_>, listing| {
+                row.acquire(listing);
             });
         }
-        self.with_row(table, key, |row| {
+        self.with_row(table, key, listing, |row, listing| {
             row.guard.control.references += 1;
             if row.guard.control.references == 1 {
-                row.acquire();
+                row.acquire(listing);
             }
         })
     }
@@ -153,26 +158,33 @@ impl Remote {
     /// last ones are looked up.
     pub(crate) fn localize(&self, table: &Table, keys: &[Key]) -> Result<Vec<Key>> {
         let mut asked = Vec::with_capacity(keys.len());
+        let mut listing = self.foreign.listing();
         for part in keys.chunks(TOLD_EVERY) {
             if !asked.is_empty() {
                 self.fabric.wake();
             }
             self.ahead(table, part, Home::Away, |key| {
-                self.with_row(table, key, |row| {
+                self.with_row(table, key, &mut listing, |row, listing| {
                     if !row.is_here() {
                         row.guard.control.force = true;
                         row.guard.control.control.want_acquire();
-                        row.list();
+                        row.list_in(listing);
                         asked.push(key);
                     }
                 })
             })?;
+            listing.tell();
         }
         Ok(asked)
     }
 
     /// Whether [`Remote::localize`] of a key has been answered.
     pub(crate) fn is_localized(&self, table: &Table, key: Key) -> bool {
+        // The engine is at work on the entries; a row that has come can be told by its slot.
+        let come = |slot: Slot<'_>| slot.header().0 == key && slot.header().1.state().owns();
+        if table.0.rows.slot(key).is_some_and(come) {
+            return true;
+        }
         self.foreign.find(ForeignKey { table: table.id(), key }).is_none_or(|guard| {
             let entry = &guard.control.control;
             !guard.control.force || entry.state() == EntryState::Live
@@ -183,7 +195,10 @@ impl Remote {
     pub(crate) fn settle_localized(&self, table: &Table, keys: &[Key]) -> Result<()> {
         let deadline = self.now() + self.wait_limit;
         let mut news = Instant::now();
-        self.ahead(table, keys, Home::Away, |key| {
+        let rows = &table.0.rows;
+        for (at, &key) in keys.iter().enumerate() {
+            keys.get(at + FAR).into_iter().for_each(|&key| rows.prefetch_place(key));
+            keys.get(at + NEAR).into_iter().for_each(|&key| rows.prefetch_header(key));
             while !self.is_localized(table, key) {
                 if self.now() >= deadline {
                     return Err(
@@ -193,8 +208,8 @@ impl Remote {
                 self.check_deaths()?;
                 self.help_at_once(&mut news, PAUSE)?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Whether an intent of this node names a key.
@@ -236,14 +251,17 @@ impl Remote {
         &self,
         table: &Table,
         key: Key,
-        work: impl FnOnce(&mut ForeignRow<'_>),
+        listing: &mut Listing<'_>,
+        work: impl FnOnce(&mut ForeignRow<'_>, &mut Listing<'_>),
     ) -> Result<()> {
         let deadline = self.now() + self.wait_limit;
         loop {
             if let Some(mut row) = self.row(table, key) {
-                work(&mut row);
+                work(&mut row, listing);
                 return Ok(());
             }
+            // Entries that are marked make no room before their engine knows of them.
+            listing.tell();
             if self.now() >= deadline {
                 return Err(self.late(&Waiting { what: "room for an intent", rank: None }));
             }
@@ -254,11 +272,11 @@ impl Remote {
 
 impl ForeignRow<'_> {
     /// Asks for a base, if there is none.
-    fn acquire(&mut self) {
+    fn acquire(&mut self, listing: &mut Listing<'_>) {
         if self.is_here() || self.guard.control.control.state() == EntryState::Replica {
             return;
         }
         self.guard.control.control.want_acquire();
-        self.list();
+        self.list_in(listing);
     }
 }

@@ -149,7 +149,7 @@ impl Remote {
         self.foreign.at(unsettled.place).is_none_or(|guard| {
             guard.key() != unsettled.key
                 || pending(&guard) == 0
-                || guard.control.acked >= unsettled.target
+                || guard.control.acked.wrapping_sub(unsettled.target) < 1 << 31
         })
     }
 
@@ -259,14 +259,14 @@ impl ForeignRow<'_> {
         if self.is_here() {
             return Tried::Taken(Taken::Here);
         }
-        if self.guard.control.staged.is_some() {
+        if self.guard.control.staged().is_some() {
             return Tried::Later;
         }
         // What this node pushed before is overwritten.
         if let Some(block) = self.guard.accumulator.take() {
             self.table.pool.put(block);
         }
-        self.guard.control.staged = Some((part.to_vec(), scope));
+        self.guard.control.stage((part.to_vec(), scope));
         self.guard.control.control.want_set();
         self.forget_copy();
         self.list();
@@ -290,15 +290,15 @@ impl ForeignRow<'_> {
 pub(crate) struct Unsettled {
     place: EntryId,
     key: ForeignKey,
-    target: u64,
+    target: u32,
     owner: Rank,
 }
 
 /// Exchanges that an entry still needs for what it holds.
-fn pending(guard: &EntryGuard<'_, Held>) -> u64 {
-    u64::from(guard.accumulator.is_some())
-        + u64::from(guard.flush.is_some())
-        + u64::from(guard.control.staged.is_some())
+fn pending(guard: &EntryGuard<'_, Held>) -> u32 {
+    u32::from(guard.accumulator.is_some())
+        + u32::from(guard.flush.is_some())
+        + u32::from(guard.control.staged().is_some())
 }
 
 fn unsettled(guard: &EntryGuard<'_, Held>) -> Option<Unsettled> {
@@ -308,7 +308,7 @@ fn unsettled(guard: &EntryGuard<'_, Held>) -> Option<Unsettled> {
     let empty = open.is_some_and(|open| {
         matches!(open.kind, ExchangeKind::Flush | ExchangeKind::Release) && guard.flush.is_none()
     });
-    let target = guard.control.acked + pending + u64::from(empty);
+    let target = guard.control.acked.wrapping_add(pending + u32::from(empty));
     let (place, key, owner) = (guard.place(), guard.key(), guard.control.control.owner());
     (pending > 0).then_some(Unsettled { place, key, target, owner })
 }

@@ -11,19 +11,19 @@
 //! in which they got dirty.
 
 mod index;
+mod lists;
 mod shard;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sterna_protocol::{Key, Rank, TableId};
 
 use crate::pool::{Block, Full};
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 pub(crate) use index::Index;
+use lists::DirtyLists;
+pub use lists::Listing;
 use shard::{Cell, CellGuard, Shard};
 
 /// Parts of the table that do not know of each other; a power of two.
@@ -64,7 +64,8 @@ pub struct Entry<C> {
     pub accumulator: Option<Block>,
     /// Updates on their way to the owner; none if no flush is open.
     pub flush: Option<Block>,
-    id: ForeignKey,
+    key: Key,
+    table: TableId,
     /// Whether it is on the list of each kind ([`Due`]).
     dirty: [bool; 2],
     /// Set at each use, cleared by the eviction that spares the entry once for it.
@@ -72,6 +73,16 @@ pub struct Entry<C> {
 }
 
 impl<C: Control> Entry<C> {
+    fn new(id: ForeignKey, control: C) -> Self {
+        let ForeignKey { table, key } = id;
+        let (accumulator, flush, dirty) = (None, None, [false; 2]);
+        Self { control, accumulator, flush, key, table, dirty, used: true }
+    }
+
+    fn id(&self) -> ForeignKey {
+        ForeignKey { table: self.table, key: self.key }
+    }
+
     fn pinned(&self) -> bool {
         self.dirty.contains(&true)
             || self.accumulator.is_some()
@@ -79,9 +90,6 @@ impl<C: Control> Entry<C> {
             || self.control.pinned()
     }
 }
-
-/// Entries of a list that are being loaded while its first one is worked on.
-const TAKEN_AHEAD: usize = 6;
 
 /// When what an entry has for its owner is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,47 +121,6 @@ pub struct ForeignTable<C> {
     dirty: DirtyLists,
     limit: usize,
     refused: AtomicU64,
-}
-
-/// Lists of entries in the order in which they were listed. Those who list and the engine that takes have queues and counts of their
-/// own; the engine gets all that is listed at once, and sees by the counts alone, which lie close together, what there is.
-struct DirtyLists {
-    listed: Box<[Queue]>,
-    taken: Box<[Queue]>,
-    /// How many were ever listed, and taken; modulo 2^64.
-    listed_counts: Box<[AtomicUsize]>,
-    taken_counts: Box<[AtomicUsize]>,
-}
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Queue(Mutex<VecDeque<EntryId>>);
-
-impl DirtyLists {
-    fn new(lists: usize) -> Self {
-        let queues = || (0..lists).map(|_| Queue::default()).collect();
-        let counts = || (0..lists).map(|_| AtomicUsize::new(0)).collect();
-        Self { listed: queues(), taken: queues(), listed_counts: counts(), taken_counts: counts() }
-    }
-
-    fn push(&self, list: usize, id: EntryId) {
-        let mut entries = self.listed[list].lock();
-        entries.push_back(id);
-        self.listed_counts[list].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn len(&self, list: usize) -> usize {
-        let taken = self.taken_counts[list].load(Ordering::Relaxed);
-        // One that is taken between the two looks must not make it less than nothing.
-        let len = self.listed_counts[list].load(Ordering::Relaxed).wrapping_sub(taken);
-        if len > usize::MAX / 2 { 0 } else { len }
-    }
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<EntryId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<C: Control> ForeignTable<C> {
@@ -229,28 +196,12 @@ impl<C: Control> ForeignTable<C> {
     /// # Panics
     /// If the job has no such node.
     pub fn take_dirty(&self, owner: Rank, due: Due, most: usize, out: &mut Vec<EntryId>) {
-        let (dirty, list) = (&self.dirty, list(owner, due));
-        if dirty.len(list) == 0 {
-            return;
-        }
-        let mut entries = dirty.taken[list].lock();
-        let mut left = most;
-        while left > 0 {
-            if entries.is_empty() {
-                std::mem::swap(&mut *entries, &mut *dirty.listed[list].lock());
-                entries.iter().take(TAKEN_AHEAD).for_each(|&soon| self.prefetch_at(soon));
-            }
-            let count = left.min(entries.len());
-            if count == 0 {
-                break;
-            }
-            out.extend(entries.drain(..count));
-            left -= count;
-        }
-        if let Some(&soon) = entries.get(TAKEN_AHEAD) {
-            self.prefetch_at(soon);
-        }
-        dirty.taken_counts[list].fetch_add(most - left, Ordering::Relaxed);
+        self.dirty.take(list(owner, due), most, out, |soon| self.prefetch_at(soon));
+    }
+
+    /// Lists of a thread's own, for many entries that it marks one after the other.
+    pub fn listing(&self) -> Listing<'_> {
+        Listing::new(&self.dirty)
     }
 
     /// How many entries are listed for an owner, at a glance.
@@ -288,6 +239,12 @@ impl<C: Control> ForeignTable<C> {
     }
 }
 
+/// Bytes that an entry with this control part takes, its lock included.
+#[must_use]
+pub const fn entry_bytes<C>() -> usize {
+    size_of::<Cell<C>>()
+}
+
 /// The number of a list.
 fn list(owner: Rank, due: Due) -> usize {
     2 * owner.index() + due as usize
@@ -316,7 +273,7 @@ impl<C: Control> EntryGuard<'_, C> {
     /// The entry's key.
     #[must_use]
     pub fn key(&self) -> ForeignKey {
-        Cell::used(&self.guard).id
+        Cell::used(&self.guard).id()
     }
 
     /// Lists the entry for an owner, unless it is on a list of that kind already.
@@ -327,6 +284,17 @@ impl<C: Control> EntryGuard<'_, C> {
         let entry = Cell::used_mut(&mut self.guard);
         if !std::mem::replace(&mut entry.dirty[due as usize], true) {
             self.table.dirty.push(list(owner, due), self.id);
+        }
+    }
+
+    /// The same by way of the thread's own lists.
+    ///
+    /// # Panics
+    /// If the job has no such node.
+    pub fn mark_dirty_in(&mut self, listing: &mut Listing<'_>, owner: Rank, due: Due) {
+        let entry = Cell::used_mut(&mut self.guard);
+        if !std::mem::replace(&mut entry.dirty[due as usize], true) {
+            listing.push(list(owner, due), self.id);
         }
     }
 

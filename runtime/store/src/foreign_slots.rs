@@ -133,8 +133,11 @@ impl ForeignSlots {
 
     /// Gives a slot back that no key has, to be used from a time on.
     pub(crate) fn give(&self, slot: SlotId, from_ns: u64) {
+        self.give_locked(slot, from_ns, &mut self.lock());
+    }
+
+    fn give_locked(&self, slot: SlotId, from_ns: u64, inner: &mut Inner) {
         assert!((self.first..self.end).contains(&slot.0), "a slot for a row of another home");
-        let mut inner = self.lock();
         if from_ns == 0 {
             inner.free.push_back(slot.0);
         } else {
@@ -157,7 +160,17 @@ impl ForeignSlots {
 
     /// Makes a slot no longer findable.
     pub(crate) fn remove(&self, key: Key, slot: SlotId) {
-        let _alone = self.lock();
+        self.remove_locked(key, slot, &self.lock());
+    }
+
+    /// Makes a slot no longer findable and gives it back.
+    pub(crate) fn vacate(&self, key: Key, slot: SlotId, from_ns: u64) {
+        let mut inner = self.lock();
+        self.remove_locked(key, slot, &inner);
+        self.give_locked(slot, from_ns, &mut inner);
+    }
+
+    fn remove_locked(&self, key: Key, slot: SlotId, _alone: &Inner) {
         self.index().remove(tag(key), slot.0);
         self.keys.store(self.keys.load(Ordering::Relaxed) - 1, Ordering::Release);
     }

@@ -30,7 +30,8 @@ pub use chunks::ChunkError;
 pub use clock::{LaneSeen, ReadClock, clock_page_bytes, lanes_seen};
 pub use directory::Directory;
 pub use foreign::{
-    Control, Due, Entry, EntryGuard, EntryId, ForeignCounts, ForeignKey, ForeignTable,
+    Control, Due, Entry, EntryGuard, EntryId, ForeignCounts, ForeignKey, ForeignTable, Listing,
+    entry_bytes,
 };
 pub use foreign_slots::NoSlot;
 pub use hot::{Change, Changed, HotCounts, HotRows};

@@ -232,6 +232,14 @@ impl RowTable {
         }
     }
 
+    /// Starts loading the header of a key's slot, to which the way is at hand.
+    #[inline]
+    pub fn prefetch_header(&self, key: Key) {
+        if let Some(slot) = self.slot(key) {
+            slot.prefetch_read(0);
+        }
+    }
+
     /// Starts loading what a row takes along, or leaves behind, when it goes: the row, its place on the board, its home's word.
     pub fn prefetch_leaving(&self, key: Key) {
         let Some((id, slot)) = self.find(key) else { return };
@@ -292,6 +300,11 @@ impl RowTable {
     /// Lets workers no longer find it.
     pub fn unlist_slot(&self, key: Key, slot: SlotId) {
         self.foreign.remove(key, slot);
+    }
+
+    /// Both for a row that leaves: it is no longer found, and its slot is free from `from_ns` on.
+    pub fn vacate_slot(&self, key: Key, slot: SlotId, from_ns: u64) {
+        self.foreign.vacate(key, slot, from_ns);
     }
 
     /// Slots that rows of other homes take.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use sterna_protocol::{Key, Rank, TableId};
-use sterna_store::{Control, Due, ForeignKey, ForeignTable, Full};
+use sterna_store::{Control, Due, ForeignKey, ForeignTable, Full, Listing};
 
 #[derive(Debug)]
 struct Counter {
@@ -153,6 +153,30 @@ fn dirty_entries_are_listed_once_in_order() {
     taken.clear();
     table.take_dirty(Rank(2), Due::Now, 10, &mut taken);
     assert_eq!(taken.len(), 1);
+}
+
+#[test]
+fn entries_marked_in_a_threads_own_lists_are_listed_once_in_order_for_each_owner() {
+    let table = Table::new(1 << 12, 3);
+    let mut listing = table.listing();
+    let mark = |listing: &mut Listing<'_>, number: u64, owner: u16| {
+        table.entry(key(number)).unwrap().mark_dirty_in(listing, Rank(owner), Due::Now);
+    };
+    (0..5).for_each(|number| mark(&mut listing, number, 1 + (number % 2) as u16));
+    mark(&mut listing, 3, 2);
+    let listed = |owner| table.dirty_len(Rank(owner), Due::Now);
+    assert_eq!((listed(1), listed(2)), (0, 0), "nobody has been told");
+    table.entry(key(3)).unwrap().mark_dirty(Rank(2), Due::Now);
+    listing.tell();
+    assert_eq!((listed(1), listed(2)), (3, 2));
+    let mut taken = Vec::new();
+    table.take_dirty(Rank(1), Due::Now, 10, &mut taken);
+    let keys: Vec<_> = taken.iter().map(|&place| table.at(place).unwrap().key()).collect();
+    assert_eq!(keys, [key(0), key(2), key(4)]);
+    (100..1100).for_each(|number| mark(&mut listing, number, 1));
+    assert!(listed(1) > 900, "long lists are told of as they grow");
+    drop(listing);
+    assert_eq!(listed(1), 1000);
 }
 
 /// Three workers push, an engine flushes, the table is far too small for the keys: nothing is lost.

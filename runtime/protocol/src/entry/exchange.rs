@@ -2,7 +2,7 @@
 
 use sterna_rdma::Rank;
 
-use super::{Base, Entry};
+use super::{Base, Entry, Flag};
 use crate::ids::Epoch;
 
 /// What an exchange asks for.
@@ -38,18 +38,18 @@ impl Entry {
             return None;
         }
         if self.holds > 0 {
-            self.held_back = true;
+            self.flags.set(Flag::HeldBack);
             return None;
         }
         // A Set tells the owner of the end of a replica, too. A Release goes before what would make
         // its sender a holder again.
-        Some(if self.wants_set {
+        Some(if self.flags.has(Flag::WantsSet) {
             ExchangeKind::Set
-        } else if self.wants_acquire && !self.rules.release_is_exchange {
+        } else if self.flags.has(Flag::WantsAcquire) && self.flags.has(Flag::ReleaseIsNoExchange) {
             ExchangeKind::Acquire
-        } else if self.wants_release {
+        } else if self.flags.has(Flag::WantsRelease) {
             ExchangeKind::Release
-        } else if self.wants_acquire {
+        } else if self.flags.has(Flag::WantsAcquire) {
             ExchangeKind::Acquire
         } else {
             ExchangeKind::Flush
@@ -59,7 +59,7 @@ impl Entry {
     /// Whether an exchange waits for the end of a second try.
     #[must_use]
     pub fn held_back(&self) -> bool {
-        self.held_back && self.holds > 0
+        self.flags.has(Flag::HeldBack) && self.holds > 0
     }
 
     /// Opens an exchange with the owner.
@@ -67,11 +67,11 @@ impl Entry {
         assert!(self.exchange.is_none(), "K1: one exchange at a time");
         let (peer, epoch) = (self.owner, self.epoch);
         self.exchange = Some(Exchange { kind, peer, number, epoch });
-        self.held_back = false;
+        self.flags.clear(Flag::HeldBack);
         if kind == ExchangeKind::Acquire {
-            self.wants_acquire = false;
+            self.flags.clear(Flag::WantsAcquire);
         }
-        if kind != ExchangeKind::Acquire || self.rules.acquire_excludes {
+        if kind != ExchangeKind::Acquire || !self.flags.has(Flag::AcquireExcludesNot) {
             self.changed();
         }
     }
@@ -86,8 +86,11 @@ impl Entry {
         use ExchangeKind::{Flush, Release, Set};
         let kind = self.end(number, &[Flush, Release, Set])?.kind;
         match kind {
-            Release => self.wants_release = false,
-            Set => (self.wants_set, self.wants_release) = (false, false),
+            Release => self.flags.clear(Flag::WantsRelease),
+            Set => {
+                self.flags.clear(Flag::WantsSet);
+                self.flags.clear(Flag::WantsRelease);
+            }
             Flush | ExchangeKind::Acquire => {}
         }
         Some(kind)
@@ -104,7 +107,7 @@ impl Entry {
     /// An Acquire is refused.
     pub fn refused(&mut self, number: u32, next: Rank, epoch: Epoch) -> bool {
         let Some(asked) = self.end(number, &[ExchangeKind::Acquire]) else { return false };
-        self.unwanted = false;
+        self.flags.clear(Flag::Unwanted);
         self.corrected(asked.peer, asked.epoch, next, epoch);
         true
     }
@@ -115,9 +118,11 @@ impl Entry {
         self.learn(owner, epoch);
         self.changed();
         // Values staged meanwhile come after the row; the Set will end this node's share.
-        let usable = !self.wants_set && !self.unwanted;
-        self.wants_release |= self.unwanted;
-        self.unwanted = false;
+        let usable = !self.flags.has(Flag::WantsSet) && !self.flags.has(Flag::Unwanted);
+        if self.flags.has(Flag::Unwanted) {
+            self.flags.set(Flag::WantsRelease);
+        }
+        self.flags.clear(Flag::Unwanted);
         self.base = if usable { Base::Copy } else { Base::None };
         Some(usable)
     }
@@ -129,8 +134,10 @@ impl Entry {
         }
         self.base = Base::Main;
         (self.owner, self.epoch) = (here, epoch);
-        (self.wants_set, self.wants_release, self.wants_acquire) = (false, false, false);
-        (self.unwanted, self.held_back) = (false, false);
+        use Flag::{HeldBack, Unwanted, WantsAcquire, WantsRelease, WantsSet};
+        for flag in [WantsSet, WantsRelease, WantsAcquire, Unwanted, HeldBack] {
+            self.flags.clear(flag);
+        }
         self.changed();
         true
     }

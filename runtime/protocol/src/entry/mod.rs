@@ -17,6 +17,7 @@
 //! second try.
 
 mod exchange;
+mod flags;
 mod see;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use sterna_rdma::Rank;
 use crate::ids::Epoch;
 use crate::rules::Rules;
 pub use exchange::{Exchange, ExchangeKind};
+use flags::{Flag, Flags};
 pub use see::{Pull, Push, ReadFound, ReadPermit, ReadVerdict};
 
 /// What a node has of a key.
@@ -57,19 +59,12 @@ pub struct Entry {
     owner: Rank,
     epoch: Epoch,
     base: Base,
-    wants_acquire: bool,
-    wants_release: bool,
-    wants_set: bool,
-    /// The intent behind the open Acquire has ended.
-    unwanted: bool,
-    /// Requests of others for this key wait here.
-    parked: bool,
-    /// An exchange had to let a second try go first.
-    held_back: bool,
+    flags: Flags,
     /// Second tries under way.
     holds: u16,
-    rules: Rules,
 }
+
+const _: () = assert!(size_of::<Entry>() == 32, "two entries to a line");
 
 impl Entry {
     /// The entry of a key that `owner` owns since `epoch`, as far as known. A key that comes back gets
@@ -82,14 +77,8 @@ impl Entry {
             owner,
             epoch,
             base: Base::None,
-            wants_acquire: false,
-            wants_release: false,
-            wants_set: false,
-            unwanted: false,
-            parked: false,
-            held_back: false,
+            flags: Flags::default(),
             holds: 0,
-            rules: Rules::ALL,
         }
     }
 
@@ -97,7 +86,7 @@ impl Entry {
     #[doc(hidden)]
     #[must_use]
     pub fn with_rules(mut self, rules: Rules) -> Self {
-        self.rules = rules;
+        self.flags.put_rules(rules);
         self
     }
 
@@ -154,7 +143,7 @@ impl Entry {
         self.exchange.is_some()
             || self.base != Base::None
             || self.holds > 0
-            || self.parked
+            || self.parked()
             || self.wants()
     }
 
@@ -165,11 +154,20 @@ impl Entry {
     /// Whether something is wanted of the owner besides that it takes updates.
     #[must_use]
     pub fn wants(&self) -> bool {
-        self.wants_acquire || self.wants_release || self.wants_set
+        self.flags.has(Flag::WantsAcquire)
+            || self.flags.has(Flag::WantsRelease)
+            || self.flags.has(Flag::WantsSet)
     }
 
     fn changed(&mut self) {
         self.generation += 1;
+        self.flags.set(Flag::Touched);
+    }
+
+    /// Whether no exchange was ever opened and nothing has changed: a READ that was posted before there was an entry counts.
+    #[must_use]
+    pub fn untouched(&self) -> bool {
+        !self.flags.has(Flag::Touched) && self.exchange.is_none()
     }
 
     /// Whether the engine has something to do for this key now; the caller then lists it for its owner.
@@ -206,12 +204,13 @@ impl Entry {
 
     /// Notes whether requests of others for this key wait here.
     pub fn set_parked(&mut self, parked: bool) {
-        self.parked = parked;
+        self.flags.put(Flag::Parked, parked);
     }
 
     /// Whether requests of others for this key wait here.
+    #[must_use]
     pub fn parked(&self) -> bool {
-        self.parked
+        self.flags.has(Flag::Parked)
     }
 
     /// All that decides what the entry does next, with the generation only as "would this permit
@@ -219,12 +218,12 @@ impl Entry {
     #[doc(hidden)]
     pub fn fingerprint(&self, permit: Option<ReadPermit>) -> [u8; 12] {
         let flags = [
-            self.wants_acquire,
-            self.wants_release,
-            self.wants_set,
-            self.unwanted,
-            self.parked,
-            self.held_back,
+            self.flags.has(Flag::WantsAcquire),
+            self.flags.has(Flag::WantsRelease),
+            self.flags.has(Flag::WantsSet),
+            self.flags.has(Flag::Unwanted),
+            self.flags.has(Flag::Parked),
+            self.flags.has(Flag::HeldBack),
             permit.is_some_and(|permit| permit.generation == self.generation),
             permit.is_some_and(|permit| permit.held),
         ];

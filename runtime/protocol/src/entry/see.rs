@@ -2,7 +2,7 @@
 
 use sterna_rdma::Rank;
 
-use super::{Base, Entry, ExchangeKind};
+use super::{Base, Entry, ExchangeKind, Flag};
 use crate::ids::Epoch;
 
 /// What a worker may do to see a key.
@@ -89,11 +89,14 @@ impl Entry {
     }
 
     fn permit(&mut self, second_try: bool) -> Option<ReadPermit> {
-        let barred = self
-            .exchange
-            .is_some_and(|open| self.rules.acquire_excludes || open.kind != ExchangeKind::Acquire);
+        let barred = self.exchange.is_some_and(|open| {
+            !self.flags.has(Flag::AcquireExcludesNot) || open.kind != ExchangeKind::Acquire
+        });
         // A staged set is not in the row yet, and comes before what an earlier READ would show.
-        if barred || self.wants_set || (second_try && self.held_back) {
+        if barred
+            || self.flags.has(Flag::WantsSet)
+            || (second_try && self.flags.has(Flag::HeldBack))
+        {
             return None;
         }
         self.holds += u16::from(second_try);
@@ -108,7 +111,7 @@ impl Entry {
             assert!(self.holds > 0, "a permit is given back once");
             self.holds -= 1;
         }
-        let current = permit.generation == self.generation || !self.rules.generation;
+        let current = permit.generation == self.generation || self.flags.has(Flag::AnyGeneration);
         match found {
             ReadFound::Row if current => return ReadVerdict::Accept,
             ReadFound::Moved { next, epoch } => {
@@ -116,7 +119,10 @@ impl Entry {
             }
             ReadFound::Row | ReadFound::Nothing => {}
         }
-        if self.exchange.is_some() || self.wants_set || self.held_back {
+        if self.exchange.is_some()
+            || self.flags.has(Flag::WantsSet)
+            || self.flags.has(Flag::HeldBack)
+        {
             ReadVerdict::Wait
         } else {
             ReadVerdict::Repeat

@@ -11,7 +11,7 @@ use crate::machine::{Machine, PeerFault};
 use crate::outbox::Outbox;
 use crate::owned::{Decision, Policy, Wish};
 use crate::record::{Acquire, Acquires, Grant, Holders, Kind, Nack, Refusal};
-use crate::storage::{Copied, Storage};
+use crate::storage::{Copied, Owned, Storage};
 use crate::words::MetaWord;
 
 /// Ask again after this many uses, when there is no room for more.
@@ -58,8 +58,8 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         store: &mut S,
         out: &mut dyn Outbox,
     ) -> Result<Option<Why>, PeerFault> {
-        if let Some((meta, slot)) = store.live(row) {
-            return Ok(self.decide(row, number, acquire, (meta, slot), store, out));
+        if let Some(mut owned) = store.owned(row) {
+            return Ok(self.decide(row, number, acquire, &mut owned, out));
         }
         let Nack { next, epoch } = match self.next_owner(from, row, acquire.epoch, store)? {
             Next::Early(_) => return Ok(Some(Why::Early)),
@@ -82,13 +82,12 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         (composed == Composed::NotReady).then_some(Why::NotReady)
     }
 
-    fn decide<S: Storage<Place = K>>(
+    fn decide<O: Owned>(
         &mut self,
         row: RowId,
         number: u32,
         acquire: &Acquire,
-        (meta, slot): (MetaWord, SlotId),
-        store: &mut S,
+        owned: &mut O,
         out: &mut dyn Outbox,
     ) -> Option<Why> {
         let requester = acquire.requester;
@@ -100,14 +99,14 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         if !ready {
             return Some(Why::NotReady);
         }
-        let (wanted_here, fresh) = (store.wanted(row), store.fresh(row, self.now_ns));
+        let (wanted_here, fresh) = (owned.wanted(), owned.fresh(self.now_ns));
         let holders = self.holders.of(row);
         match self.policy.decide(&Wish { row, acquire, holders, wanted_here, fresh }) {
             Decision::Later => Some(Why::Busy),
-            Decision::Move => self.grant_move(row, number, acquire, meta, slot, store, out),
-            Decision::Share => self.grant_share(row, number, acquire, meta, slot, store, out),
+            Decision::Move => self.grant_move(row, number, acquire, owned, out),
+            Decision::Share => self.grant_share(row, number, acquire, owned, out),
             Decision::Refuse { uses } => {
-                let (next, epoch) = (self.rank, meta.epoch());
+                let (next, epoch) = (self.rank, owned.meta().epoch());
                 let refusal = Refusal { key: row.key, next, epoch, uses };
                 self.refuse(row, number, requester, &refusal, out)
             }
@@ -143,18 +142,16 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         self.refuse(row, number, requester, &refusal, out)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one grant, in full")]
-    fn grant_share<S: Storage<Place = K>>(
+    fn grant_share<O: Owned>(
         &mut self,
         row: RowId,
         number: u32,
         acquire: &Acquire,
-        meta: MetaWord,
-        slot: SlotId,
-        store: &mut S,
+        owned: &mut O,
         out: &mut dyn Outbox,
     ) -> Option<Why> {
-        let Some(board) = store.enter_board(row) else {
+        let (meta, slot) = (owned.meta(), owned.slot());
+        let Some(board) = owned.enter_board() else {
             return self.refuse_full(row, number, meta, acquire.requester, out);
         };
         let grant = Grant { board, ..grant(row, meta, slot) };
@@ -163,7 +160,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         let mut copied = Copied::Elsewhere;
         let composed = self.compose(&to, None, out, |writer| {
             writer.grant(&grant, &[], |room| {
-                copied = store.share_row(row, room);
+                copied = owned.share_row(room);
                 let Copied::Row(length, meta) = copied else { return None };
                 let current = acquire.held == Some((meta.epoch(), meta.version()));
                 Some((length, meta.version(), current))
@@ -181,17 +178,15 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one grant, in full")]
-    fn grant_move<S: Storage<Place = K>>(
+    fn grant_move<O: Owned>(
         &mut self,
         row: RowId,
         number: u32,
         acquire: &Acquire,
-        meta: MetaWord,
-        slot: SlotId,
-        store: &mut S,
+        owned: &mut O,
         out: &mut dyn Outbox,
     ) -> Option<Why> {
+        let (meta, slot) = (owned.meta(), owned.slot());
         let next = acquire.requester;
         let epoch = meta.epoch().next();
         let grant = Grant { epoch, ..grant(row, meta, slot) };
@@ -202,7 +197,7 @@ impl<K: Copy, P: Policy> Machine<K, P> {
         let mut copied = Copied::Elsewhere;
         let composed = self.compose(&to, None, out, |writer| {
             writer.grant(&grant, &others, |room| {
-                copied = store.move_row(row, next, epoch, room);
+                copied = owned.move_row(next, epoch, room);
                 let Copied::Row(length, meta) = copied else { return None };
                 let current = acquire.held == Some((meta.epoch(), meta.version()));
                 Some((length, meta.version(), current))

@@ -5,8 +5,8 @@ use sterna_rdma::Rank;
 
 use crate::entry::ExchangeKind;
 use crate::ids::TableId;
-use crate::machine::Machine;
 use crate::machine::peer::Request;
+use crate::machine::{ACQUIRE_KEYS_MAX, Machine};
 use crate::outbox::Outbox;
 use crate::owned::Policy;
 use crate::record::{Header, Kind, Writer};
@@ -51,7 +51,9 @@ impl<K> Open<K> {
             (None, Some(number)) => number == self.header.number,
             _ => false,
         };
+        let room = envelope.kind != Kind::Acquire || self.header.count < ACQUIRE_KEYS_MAX;
         number
+            && room
             && self.to == envelope.to
             && self.header.kind == envelope.kind
             && self.header.flags == envelope.flags

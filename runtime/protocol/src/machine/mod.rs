@@ -42,6 +42,10 @@ use peer::Peer;
 /// Request records from one node to another that are not answered.
 pub const REQUESTS_MAX: usize = 64;
 
+/// Keys of an Acquire record: its owner is to be at work on them while the next ones are still being collected, and this
+/// node on its answer while the owner is at work on those.
+pub const ACQUIRE_KEYS_MAX: u32 = 256;
+
 /// Requests that are parked at a node; beyond it Acquires are refused and updates nacked.
 pub const PARKED_MAX: usize = 1 << 16;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use sterna_protocol::entry::EntryState;
 use sterna_protocol::machine::{Handled, PeerFault};
 use sterna_protocol::record::{Grant, SetScope};
-use sterna_protocol::storage::{Copied, Outcome};
+use sterna_protocol::storage::{Copied, Outcome, Owned};
 use sterna_protocol::{
     Classic, DirectoryWord, Entry, Epoch, Foreign, Full, Key, Machine, MetaWord, Outbox, Rank,
     RowId, SlotId, SlotState, Storage, TableId,
@@ -72,9 +72,35 @@ fn put(value: u64, out: &mut [u8]) -> Option<usize> {
     Some(8)
 }
 
+/// A row that is Live at a node, and stays there.
+pub(crate) struct Main {
+    meta: MetaWord,
+    slot: SlotId,
+    value: u64,
+}
+
+impl Owned for Main {
+    fn meta(&self) -> MetaWord {
+        self.meta
+    }
+
+    fn slot(&self) -> SlotId {
+        self.slot
+    }
+
+    fn share_row(&mut self, out: &mut [u8]) -> Copied {
+        put(self.value, out).map_or(Copied::NoRoom, |length| Copied::Row(length, self.meta))
+    }
+
+    fn move_row(&mut self, _: Rank, _: Epoch, _: &mut [u8]) -> Copied {
+        Copied::Full
+    }
+}
+
 impl Storage for Rows {
     type Place = u64;
     type Foreign<'a> = Guard<'a>;
+    type Owned<'a> = Main;
 
     fn home(&self, row: RowId) -> Option<Rank> {
         (row.table == TableId(0) && row.key.0 < KEYS).then(|| self.home_of(row.key.0))
@@ -107,6 +133,11 @@ impl Storage for Rows {
         self.live
             .contains_key(&row.key.0)
             .then(|| (MetaWord::new(SlotState::Live, Epoch::FIRST, 0), slot))
+    }
+
+    fn owned(&mut self, row: RowId) -> Option<Main> {
+        let (meta, slot) = self.live(row)?;
+        Some(Main { meta, slot, value: self.live[&row.key.0] })
     }
 
     fn apply(&mut self, row: RowId, update: &[u8]) -> Outcome {
@@ -142,10 +173,6 @@ impl Storage for Rows {
         let Some(&value) = self.live.get(&row.key.0) else { return Copied::Elsewhere };
         let meta = MetaWord::new(SlotState::Live, Epoch::FIRST, 0);
         put(value, out).map_or(Copied::NoRoom, |length| Copied::Row(length, meta))
-    }
-
-    fn move_row(&mut self, _: RowId, _: Rank, _: Epoch, _: &mut [u8]) -> Copied {
-        Copied::Full
     }
 
     fn directory(&self, row: RowId) -> Option<DirectoryWord> {

@@ -4,7 +4,7 @@
 use sterna_protocol::entry::EntryState;
 use sterna_protocol::record::{Grant, SetScope};
 use sterna_protocol::rules::Rules;
-use sterna_protocol::storage::{Copied, Outcome};
+use sterna_protocol::storage::{Copied, Outcome, Owned};
 use sterna_protocol::{
     DirectoryWord, Entry, Epoch, Foreign, Full, Key, MetaWord, Rank, RowId, SlotId, SlotState,
     Storage, TableId,
@@ -101,9 +101,37 @@ fn put(value: u32, out: &mut [u8]) -> usize {
     4
 }
 
+/// The row, Live at this node.
+pub(crate) struct Main<'a>(&'a mut Rows);
+
+impl Owned for Main<'_> {
+    fn meta(&self) -> MetaWord {
+        self.0.meta()
+    }
+
+    fn slot(&self) -> SlotId {
+        SlotId(0)
+    }
+
+    fn share_row(&mut self, out: &mut [u8]) -> Copied {
+        self.0.copy_row(ROW, out)
+    }
+
+    fn move_row(&mut self, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
+        if self.0.busy {
+            return Copied::Busy;
+        }
+        let moved = Copied::Row(put(self.0.base, out), self.0.meta());
+        self.0.base = 0;
+        self.0.entry.moved_away(next, epoch);
+        moved
+    }
+}
+
 impl Storage for Rows {
     type Place = ();
     type Foreign<'a> = &'a mut Self;
+    type Owned<'a> = Main<'a>;
 
     fn home(&self, _: RowId) -> Option<Rank> {
         Some(if self.home_told { HOME } else { self.rank })
@@ -127,6 +155,10 @@ impl Storage for Rows {
 
     fn live(&mut self, _: RowId) -> Option<(MetaWord, SlotId)> {
         self.is_live().then(|| (self.meta(), SlotId(0)))
+    }
+
+    fn owned(&mut self, _: RowId) -> Option<Main<'_>> {
+        self.is_live().then_some(Main(self))
     }
 
     fn apply(&mut self, _: RowId, update: &[u8]) -> Outcome {
@@ -157,16 +189,6 @@ impl Storage for Rows {
             return Copied::Busy;
         }
         Copied::Row(put(self.base, out), self.meta())
-    }
-
-    fn move_row(&mut self, _: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
-        if self.busy {
-            return Copied::Busy;
-        }
-        let moved = Copied::Row(put(self.base, out), self.meta());
-        self.base = 0;
-        self.entry.moved_away(next, epoch);
-        moved
     }
 
     fn directory(&self, _: RowId) -> Option<DirectoryWord> {

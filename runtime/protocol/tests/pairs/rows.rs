@@ -3,7 +3,7 @@
 use sterna_protocol::entry::EntryState;
 use sterna_protocol::record::{Grant, SetScope};
 use sterna_protocol::rules::Rules;
-use sterna_protocol::storage::{Copied, Outcome};
+use sterna_protocol::storage::{Copied, Outcome, Owned};
 use sterna_protocol::{
     DirectoryWord, Entry, Epoch, Foreign, Full, Key, MetaWord, Rank, RowId, SlotId, SlotState,
     Storage, TableId,
@@ -98,9 +98,38 @@ fn meta(one: &One) -> MetaWord {
     MetaWord::new(SlotState::Live, one.entry.epoch(), 0)
 }
 
+/// A row that is Live at a node.
+pub(crate) struct Main<'a>(&'a mut One);
+
+impl Owned for Main<'_> {
+    fn meta(&self) -> MetaWord {
+        meta(self.0)
+    }
+
+    fn slot(&self) -> SlotId {
+        SlotId(0)
+    }
+
+    fn share_row(&mut self, out: &mut [u8]) -> Copied {
+        Copied::Row(put(self.0.base, out), meta(self.0))
+    }
+
+    fn move_row(&mut self, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
+        let one = &mut *self.0;
+        let moved = Copied::Row(put(one.base, out), meta(one));
+        one.base = 0;
+        one.entry.moved_away(next, epoch);
+        if one.directory.is_some() {
+            one.directory = Some(DirectoryWord::new(next, epoch, SlotId::UNDISCLOSED));
+        }
+        moved
+    }
+}
+
 impl Storage for Rows {
     type Place = usize;
     type Foreign<'a> = Guard<'a>;
+    type Owned<'a> = Main<'a>;
 
     fn home(&self, row: RowId) -> Option<Rank> {
         usize::try_from(row.key.0).ok().filter(|&key| key < KEYS).map(Rank::from_index)
@@ -129,6 +158,10 @@ impl Storage for Rows {
         one.live().then(|| (meta(one), SlotId(0)))
     }
 
+    fn owned(&mut self, row: RowId) -> Option<Main<'_>> {
+        self.of(row).filter(|one| one.live()).map(Main)
+    }
+
     fn apply(&mut self, row: RowId, update: &[u8]) -> Outcome {
         match (self.of(row), value(update)) {
             (_, None) => Outcome::Malformed,
@@ -147,17 +180,6 @@ impl Storage for Rows {
     fn copy_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
         let Some(one) = self.of(row) else { return Copied::Elsewhere };
         Copied::Row(put(one.base, out), meta(one))
-    }
-
-    fn move_row(&mut self, row: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
-        let Some(one) = self.of(row) else { return Copied::Elsewhere };
-        let moved = Copied::Row(put(one.base, out), meta(one));
-        one.base = 0;
-        one.entry.moved_away(next, epoch);
-        if one.directory.is_some() {
-            one.directory = Some(DirectoryWord::new(next, epoch, SlotId::UNDISCLOSED));
-        }
-        moved
     }
 
     fn directory(&self, row: RowId) -> Option<DirectoryWord> {

@@ -292,7 +292,7 @@ impl Call {
                 Pull::Replica if self.snapshot => held.control.refresh(second_try)?,
                 Pull::Wait | Pull::Replica | Pull::Live => return None,
             };
-            let known = held.location.filter(|known| {
+            let known = held.location().filter(|known| {
                 known.epoch == permit.epoch
                     && remote.timing.now_ns() < known.learned_ns + LOCATION_NS_MAX
             });
@@ -454,7 +454,7 @@ impl Call {
         let held = &mut entry.guard.control;
         let verdict = match item.permit.take() {
             Some(permit) => held.control.finish_read(permit, found_row),
-            None if found_row == ReadFound::Row && held.untouched() => ReadVerdict::Accept,
+            None if found_row == ReadFound::Row && held.control.untouched() => ReadVerdict::Accept,
             None => ReadVerdict::Repeat,
         };
         match found_row {

@@ -363,7 +363,7 @@ impl Refresher {
             What::Row { place, entry, again, permit, known } => {
                 let later = Again { place: *place, entry: *entry, known: *known };
                 let (mut row, copy) = held(*entry, (job.owner, *place), remote, tables)?;
-                let location = row.guard.control.location;
+                let location = row.guard.control.location();
                 let Some(granted) = row.guard.control.control.refresh(*again) else {
                     let waits = row.guard.control.control.state() == EntryState::Replica;
                     if waits {
@@ -434,10 +434,10 @@ impl Refresher {
                         let version = word(8 * layout::within(place as usize));
                         let replica = held(entry, (owner, place), remote, tables);
                         // An Ack since counts in the copy's version, and may stand for another's update in this one.
-                        let acked = |row: &ForeignRow<'_>| row.guard.control.acked_ns >= posted_ns;
+                        let acked = |copy: &CopyOf| copy.acked_ns >= posted_ns;
                         if replica
                             .as_ref()
-                            .is_some_and(|(row, copy)| copy.version != version || acked(row))
+                            .is_some_and(|(_, copy)| copy.version != version || acked(copy))
                         {
                             // What was read before the replica was here may be what another row's version was.
                             let known = (posted_ns > since_ns).then_some(version);
@@ -483,7 +483,7 @@ fn held<'n>(
     if control.state() != EntryState::Replica || control.owner() != owner {
         return None;
     }
-    let copy = guard.control.copy.filter(|copy| copy.board == place)?;
+    let copy = *guard.control.copy().filter(|copy| copy.board == place)?;
     let table = &tables.get(usize::from(guard.key().table.0))?.0;
     Some((ForeignRow { table, guard, remote, copies: None }, copy))
 }

@@ -8,7 +8,7 @@ use sterna_protocol::ids::RowId;
 use sterna_protocol::record::{Grant, SetScope};
 use sterna_protocol::storage::{Foreign, Intent};
 use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState};
-use sterna_store::{Due, EntryGuard, EntryId, Slot, SlotGuard};
+use sterna_store::{Due, EntryGuard, EntryId, Listing, Slot, SlotGuard};
 
 use super::NewCopy;
 use super::bytes::{as_floats, read_floats, write_floats};
@@ -54,12 +54,32 @@ impl<'n> ForeignRow<'n> {
 
     /// Lists the entry if the engine has something to do for it.
     pub(crate) fn list(&mut self) {
-        let updates = self.has_updates();
-        let entry = &self.guard.control.control;
-        let owner = entry.owner();
-        if owner != self.table.rows.here() && entry.needs_engine(updates) {
+        if let Some(owner) = self.needed_by() {
             self.mark_dirty(owner);
         }
+    }
+
+    /// The same by way of the thread's own lists.
+    pub(crate) fn list_in(&mut self, listing: &mut Listing<'_>) {
+        if let Some(owner) = self.needed_by() {
+            let due = self.due();
+            self.guard.mark_dirty_in(listing, owner, due);
+        }
+    }
+
+    /// The owner for whom the engine has something of this entry.
+    fn needed_by(&self) -> Option<Rank> {
+        let entry = &self.guard.control.control;
+        let owner = entry.owner();
+        let needed = owner != self.table.rows.here() && entry.needs_engine(self.has_updates());
+        needed.then_some(owner)
+    }
+
+    /// What this node's workers see of a replica does not wait for its owner; what others see may come a round later.
+    fn due(&self) -> Due {
+        let entry = &self.guard.control.control;
+        let replica = entry.state() == EntryState::Replica && !entry.wants();
+        if replica { Due::Round } else { Due::Now }
     }
 
     /// The home slot, if this is the key's home.
@@ -69,7 +89,7 @@ impl<'n> ForeignRow<'n> {
 
     /// The slot that holds the row or a copy of it, or waits for it.
     fn own_slot(&self) -> Option<(SlotId, Slot<'n>)> {
-        let id = self.home_slot().or(self.guard.control.slot)?;
+        let id = self.home_slot().or(self.guard.control.slot())?;
         Some((id, self.table.rows.arena().slot(id).expect("a slot that was taken is there")))
     }
 
@@ -77,7 +97,9 @@ impl<'n> ForeignRow<'n> {
     pub(super) fn left(&mut self, next: Rank, epoch: Epoch) {
         let held = &mut self.guard.control;
         held.control.moved_away(next, epoch);
-        (held.slot, held.copy, held.location, held.arrived_ns) = (None, None, None, 0);
+        held.set_slot(None);
+        held.take_copy();
+        held.moved(0);
         self.list();
     }
 
@@ -111,7 +133,7 @@ impl<'n> ForeignRow<'n> {
             None => {
                 let mut row = vec![0.0; len];
                 // Pushes since the Acquire are in the accumulator, and come on top.
-                self.guard.control.copy?;
+                self.guard.control.copy()?;
                 let guard = Self::lock(slot);
                 guard.read(&mut row);
                 // A replica shows the view; what was kept of one has been flushed.
@@ -129,7 +151,7 @@ impl<'n> ForeignRow<'n> {
         }
         guard.write(row);
         guard.change(to.0, to.1, to.2);
-        if self.home_slot().is_none() && self.guard.control.copy.is_none() {
+        if self.home_slot().is_none() && self.guard.control.copy().is_none() {
             self.table.rows.list_slot(key, id);
         }
     }
@@ -168,7 +190,7 @@ impl<'n> ForeignRow<'n> {
     /// Values are about to be set: there is no copy any more.
     pub(crate) fn forget_copy(&mut self) {
         let Some((id, slot)) = self.own_slot() else { return };
-        if self.guard.control.copy.take().is_some() {
+        if self.guard.control.take_copy().is_some() {
             let guard = Self::lock(slot);
             let meta = guard.meta();
             guard.change(SlotState::Remote, meta.epoch(), meta.version());
@@ -177,7 +199,7 @@ impl<'n> ForeignRow<'n> {
             }
         }
         if self.home_slot().is_none() && self.guard.control.control.state() != EntryState::Pending {
-            self.guard.control.slot = None;
+            self.guard.control.set_slot(None);
             self.table.rows.give_slot(id, 0);
         }
     }
@@ -194,7 +216,7 @@ impl<'n> ForeignRow<'n> {
     ) -> Option<u64> {
         let shape = self.table.shape;
         let device = self.remote.reads_by_device(self.guard.control.control.owner());
-        let copy = self.guard.control.copy.as_mut()?;
+        let copy = self.guard.control.copy_mut()?;
         let version = if device { newer(known, copy.version) } else { before.version() };
         let older = |than: u64| is_older(version, than);
         // Whoever has the writer bit may be stepping the row, or only copying it: how new the rest is nobody knows.
@@ -244,10 +266,8 @@ impl Foreign for ForeignRow<'_> {
     }
 
     fn mark_dirty(&mut self, owner: Rank) {
-        // What this node's workers see of a replica does not wait for its owner; what others see may come a round later.
-        let entry = &self.guard.control.control;
-        let replica = entry.state() == EntryState::Replica && !entry.wants();
-        self.guard.mark_dirty(owner, if replica { Due::Round } else { Due::Now });
+        let due = self.due();
+        self.guard.mark_dirty(owner, due);
     }
 
     fn has_updates(&self) -> bool {
@@ -273,10 +293,11 @@ impl Foreign for ForeignRow<'_> {
     }
 
     fn drop_flush(&mut self) {
-        self.guard.control.acked += 1;
-        if let Some(copy) = &mut self.guard.control.copy {
+        let held = &mut self.guard.control;
+        held.acked = held.acked.wrapping_add(1);
+        if let Some(copy) = held.copy_mut() {
             copy.version += 1;
-            self.guard.control.acked_ns = self.remote.timing.now_ns();
+            copy.acked_ns = self.remote.timing.now_ns();
         }
         if let Some(block) = self.guard.flush.take() {
             self.table.pool.put(block);
@@ -296,39 +317,41 @@ impl Foreign for ForeignRow<'_> {
     }
 
     fn set_scope(&self) -> SetScope {
-        self.guard.control.staged.as_ref().expect("a Set has values").1
+        self.guard.control.staged().expect("a Set has values").1
     }
 
     fn write_set(&mut self, out: &mut [u8]) -> Option<usize> {
-        let (values, _) = self.guard.control.staged.as_ref().expect("a Set has values");
+        let (values, _) = self.guard.control.staged().expect("a Set has values");
         let out = out.get_mut(..values.len() * size_of::<f32>())?;
         write_floats(values, out);
         Some(out.len())
     }
 
     fn drop_set(&mut self) {
-        self.guard.control.acked += 1;
-        self.guard.control.staged = None;
+        let held = &mut self.guard.control;
+        held.acked = held.acked.wrapping_add(1);
+        held.take_staged();
         if self.remote.wanted_by(self) {
             self.guard.control.control.want_acquire();
         }
     }
 
     fn reserve(&mut self) -> Option<SlotId> {
-        if let Some(known) = self.home_slot().or(self.guard.control.slot) {
+        if let Some(known) = self.home_slot().or(self.guard.control.slot()) {
             return Some(known);
         }
         let slot = self.remote.take_slot(self.table)?;
         self.table.rows.prefetch_slot(slot);
-        self.guard.control.slot = Some(slot);
+        self.guard.control.set_slot(Some(slot));
         Some(slot)
     }
 
     fn unreserve(&mut self) {
         let held = &mut self.guard.control;
-        if held.copy.is_none()
-            && let Some(slot) = held.slot.take()
+        if held.copy().is_none()
+            && let Some(slot) = held.slot()
         {
+            held.set_slot(None);
             self.table.rows.give_slot(slot, 0);
         }
     }
@@ -354,7 +377,7 @@ impl Foreign for ForeignRow<'_> {
     }
 
     fn held(&self) -> Option<(Epoch, u64)> {
-        let copy = self.guard.control.copy.filter(|copy| copy.whole)?;
+        let copy = self.guard.control.copy().filter(|copy| copy.whole)?;
         Some((copy.epoch, copy.version))
     }
 
@@ -368,21 +391,20 @@ impl Foreign for ForeignRow<'_> {
             Update::in_block(&self.table.shape, block).settle(row.to_mut());
         }
         self.publish(slot, &row, (SlotState::Replica, grant.epoch, grant.version));
+        let now_ns = self.remote.timing.now_ns();
         let owner = self.guard.control.control.owner();
         let held = &mut self.guard.control;
-        held.copy = Some(CopyOf {
+        held.set_copy(CopyOf {
             epoch: grant.epoch,
             version: grant.version,
             seen: grant.version,
             board: grant.board,
+            acked_ns: now_ns,
             whole: true,
         });
         held.force = false;
-        held.location = Some(Location {
-            epoch: grant.epoch,
-            slot: grant.slot,
-            learned_ns: self.remote.timing.now_ns(),
-        });
+        let (epoch, slot) = (grant.epoch, grant.slot);
+        held.set_location(Location { epoch, slot, learned_ns: now_ns });
         let new = NewCopy { owner, board: grant.board, place: self.guard.place() };
         if let Some(copies) = &mut self.copies {
             copies.push(new);
@@ -396,7 +418,7 @@ impl Foreign for ForeignRow<'_> {
         let slot = self.own_slot()?;
         let (mut row, seen) = self.granted(grant, slot.1)?;
         let shape = self.table.shape;
-        if let Some((values, scope)) = self.guard.control.staged.take() {
+        if let Some((values, scope)) = self.guard.control.take_staged() {
             row.to_mut()[..values.len()].copy_from_slice(&values);
             if scope == SetScope::Values {
                 shape.reset_state(row.to_mut());
@@ -411,11 +433,13 @@ impl Foreign for ForeignRow<'_> {
         self.publish(slot, &row, (SlotState::Live, grant.epoch, grant.version + 1));
         let at_home = self.home_slot().is_some();
         let held = &mut self.guard.control;
-        (held.copy, held.location, held.force, held.patience) = (None, None, false, 0);
+        held.take_copy();
+        (held.force, held.patience) = (false, 0);
         if at_home {
+            held.moved(0);
             held.control.dismiss();
         } else {
-            held.arrived_ns = self.remote.timing.now_ns().max(1);
+            held.moved(self.remote.timing.now_ns().max(1));
         }
         Some(slot.0)
     }

@@ -13,12 +13,13 @@
 
 mod bytes;
 mod foreign;
+mod owned;
 
 use sterna_kernels::Update;
 use sterna_protocol::ids::RowId;
 use sterna_protocol::record::SetScope;
 use sterna_protocol::storage::{Copied, Full, Outcome, Storage};
-use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState};
+use sterna_protocol::{DirectoryWord, Key, MetaWord, Rank, SlotId, SlotState};
 use sterna_rdma::Provider;
 use sterna_store::{Due, EntryId, ForeignKey, NoSlot, Patience, Slot, SlotError, SlotGuard};
 
@@ -26,8 +27,8 @@ use super::Remote;
 use crate::table::{Table, TableState};
 
 pub(crate) use bytes::read_floats;
-use bytes::write_floats;
 pub(crate) use foreign::{ForeignRow, is_older, key_word};
+use owned::OwnedRow;
 
 /// A replica that has just been set up, for who keeps it fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,40 +81,16 @@ impl<'n> NodeStorage<'n> {
         }
         Outcome::Done
     }
-
-    /// Copies a main copy out; then its slot gets the state that `change` says.
-    fn copy(
-        &mut self,
-        row: RowId,
-        out: &mut [u8],
-        change: impl FnOnce(SlotId, SlotGuard<'n>),
-    ) -> Copied {
-        let (table, id, guard) = match self.lock(row) {
-            Ok(locked) => locked,
-            Err(Outcome::Busy) => return Copied::Busy,
-            Err(_) => return Copied::Elsewhere,
-        };
-        let len = table.shape.row_len();
-        let Some(out) = out.get_mut(..len * size_of::<f32>()) else { return Copied::NoRoom };
-        if let Some(out) = bytes::as_floats_mut(out) {
-            guard.read(out);
-        } else {
-            if self.scratch.len() < len {
-                self.scratch.resize(len, 0.0);
-            }
-            guard.read(&mut self.scratch[..len]);
-            write_floats(&self.scratch[..len], out);
-        }
-        let meta = guard.meta();
-        change(id, guard);
-        Copied::Row(out.len(), meta)
-    }
 }
 
 impl<'n> Storage for NodeStorage<'n> {
     type Place = EntryId;
     type Foreign<'a>
         = ForeignRow<'a>
+    where
+        Self: 'a;
+    type Owned<'a>
+        = OwnedRow<'a>
     where
         Self: 'a;
 
@@ -176,6 +153,10 @@ impl<'n> Storage for NodeStorage<'n> {
         (key == row.key && meta.state().owns()).then_some((meta, id))
     }
 
+    fn owned(&mut self, row: RowId) -> Option<OwnedRow<'_>> {
+        OwnedRow::find(self.remote, self.table(row)?, row, self.scratch)
+    }
+
     fn apply(&mut self, row: RowId, update: &[u8]) -> Outcome {
         let (table, _, mut guard) = match self.lock(row) {
             Ok(locked) => locked,
@@ -214,19 +195,8 @@ impl<'n> Storage for NodeStorage<'n> {
     }
 
     fn copy_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
-        self.copy(row, out, |_, _| ())
-    }
-
-    fn enter_board(&mut self, row: RowId) -> Option<u32> {
-        let (table, id, slot) = self.slot(row)?;
-        table.rows.enter_board(id, slot.header().1.version())
-    }
-
-    fn share_row(&mut self, row: RowId, out: &mut [u8]) -> Copied {
-        self.copy(row, out, |_, guard| {
-            let meta = guard.meta();
-            guard.change(SlotState::Shared, meta.epoch(), meta.version());
-        })
+        let Some((table, _, slot)) = self.slot(row) else { return Copied::Elsewhere };
+        owned::copy(table, slot, row.key, (out, self.scratch), |_| ())
     }
 
     fn tell_board(&mut self) {
@@ -244,42 +214,6 @@ impl<'n> Storage for NodeStorage<'n> {
 
     fn wanted(&self, row: RowId) -> bool {
         self.table(row).is_some_and(|table| self.remote.wanted(table, row.key))
-    }
-
-    fn fresh(&mut self, row: RowId, now_ns: u64) -> bool {
-        self.find(row).is_some_and(|foreign| {
-            let arrived = foreign.guard.control.arrived_ns;
-            // Ten times what a move takes: so rows do not go to and fro, and an epoch is never as old as its number says.
-            let stay_ns = u64::from(foreign.remote.knobs.residency_us) * 1000;
-            arrived > 0 && now_ns < arrived + stay_ns
-        })
-    }
-
-    fn move_row(&mut self, row: RowId, next: Rank, epoch: Epoch, out: &mut [u8]) -> Copied {
-        let Some(table) = self.table(row) else { return Copied::Elsewhere };
-        let home = table.rows.home_here(row.key);
-        // The entry first: whoever finds the row gone asks it.
-        let key = ForeignKey { table: row.table, key: row.key };
-        let entry = self.remote.foreign.find(key);
-        let copied = self.copy(row, out, |id, guard| {
-            table.rows.leave_board(id);
-            if let Some(home) = home {
-                let word = DirectoryWord::new(next, epoch, SlotId::UNDISCLOSED);
-                table.rows.directory().set(home, word);
-            } else {
-                table.rows.unlist_slot(row.key, id);
-            }
-            guard.change(SlotState::Moved, epoch, u64::from(next.0));
-            if home.is_none() {
-                table.rows.give_slot(id, self.remote.reusable_ns());
-            }
-        });
-        if matches!(copied, Copied::Row(..))
-            && let Some(guard) = entry
-        {
-            ForeignRow { table, guard, copies: None, remote: self.remote }.left(next, epoch);
-        }
-        copied
     }
 
     fn directory(&self, row: RowId) -> Option<DirectoryWord> {

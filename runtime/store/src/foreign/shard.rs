@@ -33,6 +33,8 @@ struct Inner {
     evicted: u64,
 }
 
+/// A cell starts with a line: a thread that takes an entry takes no part of another.
+#[repr(align(64))]
 pub(super) struct Cell<C>(Mutex<Option<Entry<C>>>);
 
 type Segment<C> = Box<[Cell<C>]>;
@@ -117,7 +119,7 @@ impl<C: Control> Shard<C> {
         index.candidates(tag).find_map(|cell| {
             let mut guard = self.cell(cell)?.lock_used()?;
             let entry = Cell::used_mut(&mut guard);
-            if entry.id != id {
+            if entry.id() != id {
                 return None;
             }
             entry.used = true;
@@ -149,14 +151,7 @@ impl<C: Control> Shard<C> {
         let control = C::new(inner.generation);
         inner.created += 1;
         let mut guard = self.cell(cell)?.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *guard = Some(Entry {
-            control,
-            accumulator: None,
-            flush: None,
-            id,
-            dirty: [false; 2],
-            used: true,
-        });
+        *guard = Some(Entry::new(id, control));
         self.index().insert(tag, cell);
         Some((cell, guard))
     }
@@ -190,7 +185,7 @@ impl<C: Control> Shard<C> {
             }
             inner.generation = inner.generation.max(entry.control.generation() + 1);
             inner.evicted += 1;
-            let (_, tag) = super::hash(entry.id);
+            let (_, tag) = super::hash(entry.id());
             self.index().remove(tag, cell);
             *guard = None;
             return Some(cell);
