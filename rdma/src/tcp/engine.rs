@@ -58,7 +58,7 @@ impl TcpProvider {
             return;
         }
         let free = engine.lanes.iter().position(Option::is_none).unwrap_or(engine.lanes.len());
-        if free >= LANES_MAX || socket::prepare(&stream).is_err() {
+        if free >= LANES_MAX || socket::prepare_served(&stream).is_err() {
             tracing::warn!(from = %rank, "a read lane is closed: too many are open");
             return;
         }

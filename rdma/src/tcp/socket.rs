@@ -12,6 +12,14 @@ use super::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, UNACKN
 
 /// Prepares a proven connection: no waiting to fill packets, non-blocking, watched.
 pub(crate) fn prepare(stream: &std::net::TcpStream) -> io::Result<()> {
+    prepare_served(stream)?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+}
+
+/// The same for the owner's side of a read lane, without the limit on unacknowledged bytes: a reader may compute for as long as it
+/// likes before it fetches its answers, and the system takes a window that stays closed for a host that has vanished. When the
+/// reader's host does vanish, its link ends, and the lane with it.
+pub(super) fn prepare_served(stream: &std::net::TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
@@ -21,6 +29,5 @@ pub(crate) fn prepare(stream: &std::net::TcpStream) -> io::Result<()> {
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+    socket.set_tcp_keepalive(&keepalive)
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frame::{Consumed, FrameKind, header};
-use super::request::{REQUEST_BYTES, Request};
+use super::request::{ANSWER_HEAD_BYTES, REQUEST_BYTES, Request};
 use super::serve::{Lane, ServedLane};
 use super::*;
 use crate::config::ProviderChoice;
+use crate::join::door::Admitted;
 use crate::join::identity::HostIdentity;
+use crate::join::proof::Transcript;
 use crate::memory;
 use crate::region::{RegionSpec, Rights};
 
@@ -78,14 +80,10 @@ impl Bench {
 
     /// A lane of rank 1, as its door would have handed it over.
     fn lane(&self) -> TcpStream {
-        let (near, far) = pair();
-        socket::prepare(&near).expect("a socket");
-        let mut near = mio::net::TcpStream::from_std(near);
-        let mut engine = self.provider.engine();
-        let token = Token(1002 + engine.lanes.len());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.provider.registry.register(&mut near, token, interest).expect("registered");
-        engine.lanes.push(Some(ServedLane::new(Rank(1), near)));
+        let (stream, far) = pair();
+        let node = self.provider.nodes[1].clone();
+        let transcript = Transcript { purpose: Purpose::Lane, caller: [0; 32], door: [0; 32] };
+        self.provider.adopt(&mut self.provider.engine(), Admitted { stream, node, transcript });
         far.set_read_timeout(Some(LIMIT)).expect("set");
         far
     }
@@ -244,6 +242,37 @@ fn a_reader_that_fetches_no_answers_stops_only_its_own_lane_and_keeps_memory_bou
         bench.step();
     }
     assert_eq!(answer[0], 5);
+}
+
+#[test]
+fn a_reader_that_computes_for_long_before_it_fetches_its_answers_gets_them_all() {
+    const READS: usize = 8;
+    let bytes = 1 << 20;
+    let spec = RegionSpec { name: "rows", bytes, rights: Rights::Read };
+    let region = Arc::new(memory::allocate(spec, RegionId(0), false).expect("memory"));
+    let mut bench = Bench::new();
+    bench.provider.export(&region).expect("exported");
+    let mut lane = bench.lane();
+    let long = Request { slot: 0, region: 0, len: 1 << 20, offset: 0 }.to_bytes();
+    lane.write_all(&long.repeat(READS)).expect("sent");
+    // Longer than the system would wait for a host that has vanished.
+    let start = Instant::now();
+    while start.elapsed() < limits::UNACKNOWLEDGED_MAX + Duration::from_secs(1) {
+        bench.step();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    lane.set_nonblocking(true).expect("set");
+    let (mut left, mut scrap) = (READS * (bytes + ANSWER_HEAD_BYTES), vec![0; 1 << 16]);
+    let start = Instant::now();
+    while left > 0 {
+        assert!(start.elapsed() < LIMIT, "{left} bytes do not come");
+        bench.step();
+        match lane.read(&mut scrap) {
+            Ok(count) if count > 0 => left -= count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            end => panic!("the lane is lost, {left} bytes before its end: {end:?}"),
+        }
+    }
 }
 
 #[test]
