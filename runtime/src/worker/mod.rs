@@ -5,28 +5,30 @@
 
 mod distinct;
 mod intent;
+mod private;
+mod read;
 mod ticket;
+mod write;
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sterna_kernels::RowPtr;
-use sterna_kernels::Update;
 use sterna_protocol::{Clock, Key, TableId};
-use sterna_store::{Change, Changed, HotRows, Missed, Patience, SlotError};
+use sterna_store::{Change, HotRows, Missed, Patience, SlotError};
 
 use crate::error::{Error, Result};
 use crate::keys::as_keys;
-use crate::metrics::{Metrics, Operation, Reached, thread_cpu};
+use crate::metrics::{Metrics, Operation, thread_cpu};
 use crate::node::NodeState;
-use crate::remote::{Reader, Remote, Request, Taken, Unsettled};
+use crate::remote::{Reader, Unsettled};
 use crate::table::Table;
 
 use distinct::Distinct;
 use intent::Intents;
 pub use ticket::Ticket;
+use write::Wait;
 
 /// How long a call comes back to rows that other writers keep busy. A writer is away for long if the system gave its core to others, and a
 /// training should not end for that.
@@ -404,281 +406,6 @@ impl Worker {
         Ok(keys)
     }
 
-    fn read(&mut self, table: &Table, keys: &[u64], floats: usize, out: &mut [f32]) -> Result<()> {
-        let started = self.metrics.start(keys.len());
-        let keys = self.check(table, keys, floats, out.len())?;
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let reached = self.read_here(table, keys, floats, out)?;
-        self.read_away(table, keys, floats, out, false)?;
-        self.metrics.finish(self.reads(), reached, started);
-        Ok(())
-    }
-
-    /// Copies the rows of these keys that are here (`keys.len() * dim` floats, those of the others are left as they were); gives the
-    /// places of the others, in order.
-    pub(crate) fn pull_here(
-        &mut self,
-        table: &Table,
-        keys: &[u64],
-        values: &mut [f32],
-    ) -> Result<&[usize]> {
-        let started = self.metrics.start(keys.len());
-        let keys = self.check(table, keys, table.dim(), values.len())?;
-        if keys.is_empty() {
-            return Ok(&[]);
-        }
-        let reached = self.read_here(table, keys, table.dim(), values)?;
-        self.metrics.finish(self.reads(), Reached { remote: 0, ..reached }, started);
-        Ok(&self.away)
-    }
-
-    /// Copies the rows that are here; lists the places of the others as away.
-    fn read_here(
-        &mut self,
-        table: &Table,
-        keys: &[Key],
-        floats: usize,
-        out: &mut [f32],
-    ) -> Result<Reached> {
-        self.missed.clear();
-        let (rows, missed) = (&table.0.rows, &mut self.missed);
-        let mut away = Away::new(&self.node, table, &mut self.pushed);
-        let replica = match self.hot.get_mut(usize::from(table.id().0)) {
-            Some(Some((_, hot))) => {
-                rows.pull_batch_hot(hot, keys, floats, out, missed, |key, it| away.send(key, it))
-            }
-            _ => rows.pull_batch(keys, floats, out, missed),
-        }
-        .expect("lengths were checked");
-        away.end()?;
-        self.away.clear();
-        self.away.extend(self.missed.iter().map(|missed| missed.index as usize));
-        self.metrics.local_bytes += size_of_val(out) as u64;
-        match self.away.first() {
-            Some(&first) if self.reader.is_none() => {
-                Err(unavailable(table, keys[first], SlotError::Elsewhere))
-            }
-            _ => {
-                let remote = self.away.len();
-                Ok(Reached { local: keys.len() - replica - remote, replica, remote })
-            }
-        }
-    }
-
-    /// Reads the rows of the keys that are listed as away from their homes.
-    fn read_away(
-        &mut self,
-        table: &Table,
-        keys: &[Key],
-        floats: usize,
-        out: &mut [f32],
-        snapshot: bool,
-    ) -> Result<()> {
-        let Some(&first) = self.away.first() else { return Ok(()) };
-        let (Some(remote), Some(reader)) = (&self.node.remote, &mut self.reader) else {
-            return Err(unavailable(table, keys[first], SlotError::Elsewhere));
-        };
-        let request = Request { table, floats, snapshot, handle: None };
-        reader.pull(remote, keys, &self.away, request, out)
-    }
-
-    /// Changes rows by `parts`, `dim` floats for each key.
-    fn change(
-        &mut self,
-        table: &Table,
-        operation: Operation,
-        keys: &[u64],
-        change: Change,
-        parts: &[f32],
-    ) -> Result<()> {
-        let started = self.metrics.start(keys.len());
-        let dim = table.dim();
-        let keys = self.check(table, keys, dim, parts.len())?;
-        table.check_finite(keys, dim, parts)?;
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let hot = hot_rows(&mut self.hot, table);
-        let rows = &table.0.rows;
-        rows.prime_push(hot, keys);
-        let duplicates = self.distinct.suspects(keys) && self.distinct.scan(keys);
-        if duplicates {
-            self.distinct.sum(parts, dim);
-        }
-        let (keys, parts) =
-            if duplicates { (&*self.distinct.keys, &*self.distinct.sums) } else { (keys, parts) };
-        self.missed.clear();
-        let before = hot.counts().pushes;
-        let mut left = Away::new(&self.node, table, &mut self.pushed);
-        rows.push_batch_hot(hot, keys, change, parts, &mut self.missed, |key, it| {
-            left.send(key, it);
-        })
-        .expect("lengths were checked");
-        let (mut remote, mut stepped) = (0, 0);
-        for missed in &self.missed {
-            let index = missed.index as usize;
-            let (key, part) = (keys[index], &parts[index * dim..(index + 1) * dim]);
-            let mut why = missed.why;
-            loop {
-                if let (Some(node), SlotError::Elsewhere) = (&self.node.remote, why) {
-                    match node.push(table, key, change, part)? {
-                        Taken::Remote => remote += 1,
-                        Taken::Replica => stepped += 1,
-                        Taken::Here => {
-                            why = SlotError::Busy;
-                            continue;
-                        }
-                    }
-                    left.note(key);
-                    break;
-                }
-                // Here, but busy; or it came here just now.
-                let pushed = again(table, key, why, || {
-                    let slot = rows.slot(key);
-                    let changed = hot.push(slot, key, change, part, |key, it| left.send(key, it));
-                    if changed? == Changed::Shared {
-                        rows.mark_changed(key);
-                    }
-                    Ok(())
-                })?;
-                match pushed {
-                    Ok(()) => break,
-                    Err(gone) => why = gone,
-                }
-            }
-        }
-        left.end()?;
-        let replica = keys_between(before, hot.counts().pushes) + stepped;
-        if let (Some(node), 1..) = (&self.node.remote, remote + stepped) {
-            node.nudge()?;
-        }
-        self.metrics.local_bytes += size_of_val(parts) as u64;
-        let reached = Reached { local: keys.len() - replica - remote, replica, remote };
-        self.metrics.finish(operation, reached, started);
-        Ok(())
-    }
-
-    /// Overwrites values and resets state; gives what is left to be waited for.
-    fn set_values(
-        &mut self,
-        table: &Table,
-        keys: &[u64],
-        values: &[f32],
-        wait: Wait,
-    ) -> Result<Vec<Unsettled>> {
-        let shape = table.0.shape;
-        let start = RefCell::new(vec![0.0; shape.row_len()]);
-        self.overwrite(table, keys, table.dim(), values, wait, |row, values| {
-            let mut start = start.borrow_mut();
-            start[..shape.dim].copy_from_slice(values);
-            shape.reset_state(&mut start);
-            row.copy_in(&start);
-        })
-    }
-
-    /// Overwrites rows by `work`, given `floats` floats for each key; gives what is left to be waited for.
-    fn overwrite(
-        &mut self,
-        table: &Table,
-        keys: &[u64],
-        floats: usize,
-        parts: &[f32],
-        wait: Wait,
-        work: impl Fn(RowPtr, &[f32]),
-    ) -> Result<Vec<Unsettled>> {
-        let started = self.metrics.start(keys.len());
-        let keys = self.check(table, keys, floats, parts.len())?;
-        table.check_finite(keys, floats, parts)?;
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        if self.distinct.suspects(keys) && self.distinct.scan(keys) {
-            let key = duplicate(keys).expect("the scan found one").0;
-            return Err(Error::DuplicateKey { table: table.name().to_owned(), key });
-        }
-        // What this worker pushed before comes before what it sets.
-        self.settle(table, keys)?;
-        let part = |index: usize| &parts[index * floats..(index + 1) * floats];
-        self.missed.clear();
-        table.0.rows.push_batch(keys, Patience::WORKER, &mut self.missed, |index, row| {
-            work(row, part(index));
-        });
-        self.away.clear();
-        for missed in &self.missed {
-            let index = missed.index as usize;
-            let key = keys[index];
-            if self.node.remote.is_some() && missed.why == SlotError::Elsewhere {
-                self.away.push(index);
-                continue;
-            }
-            let set = || overwrite_here(table, key, |row| work(row, part(index)));
-            if again(table, key, missed.why, set)?.is_err() {
-                self.away.push(index);
-            }
-        }
-        let mut open = Vec::new();
-        let remote = self.away.len();
-        while let (Some(node), [_, ..]) = (&self.node.remote, &*self.away) {
-            let (staged, here) = node.begin_set(table, keys, floats, parts, &self.away)?;
-            open.extend(staged);
-            self.away.clear();
-            for index in here {
-                let set = || overwrite_here(table, keys[index], |row| work(row, part(index)));
-                if again(table, keys[index], SlotError::Busy, set)?.is_err() {
-                    self.away.push(index);
-                }
-            }
-        }
-        if let (Some(node), Wait::Now) = (&self.node.remote, wait) {
-            node.settle_all(&open, "a set")?;
-            open.clear();
-        }
-        self.metrics.local_bytes += size_of_val(parts) as u64;
-        let reached = Reached { local: keys.len() - remote, replica: 0, remote };
-        self.metrics.finish(Operation::Set, reached, started);
-        Ok(open)
-    }
-
-    /// Folds this worker's private copies of these rows, so that the rows hold all that it pushed.
-    fn settle(&mut self, table: &Table, keys: &[Key]) -> Result<()> {
-        let Some(Some((_, hot))) = self.hot.get_mut(usize::from(table.id().0)) else {
-            return Ok(());
-        };
-        let rows = &table.0.rows;
-        let mut away = Away::new(&self.node, table, &mut self.pushed);
-        for &key in keys {
-            if hot.is_empty() {
-                break;
-            }
-            let _ = again(table, key, SlotError::Busy, || {
-                let slot = rows.slot(key);
-                let left = |key, update: &Update<'_>| away.send(key, update);
-                if hot.drop_key(slot, key, Patience::WORKER, left)? == Changed::Shared {
-                    rows.mark_changed(key);
-                }
-                Ok(())
-            })?;
-        }
-        away.end()
-    }
-
-    /// Folds all private copies of this worker.
-    fn fold(&mut self) -> Result<()> {
-        for (table, hot) in self.hot.iter_mut().flatten() {
-            let rows = &table.0.rows;
-            let mut away = Away::new(&self.node, table, &mut self.pushed);
-            let _ = again(table, Key(0), SlotError::Busy, || {
-                let left = |key, update: &Update<'_>| away.send(key, update);
-                let shared = |key| rows.mark_changed(key);
-                hot.drop_all(|key| rows.slot(key), Patience::WORKER, left, shared)
-            })?;
-            away.end()?;
-        }
-        Ok(())
-    }
-
     /// Gives the node what was measured since the last time.
     fn hand_over(&mut self) {
         let cpu = thread_cpu();
@@ -710,71 +437,6 @@ impl Drop for Worker {
     }
 }
 
-/// Whether a call waits until all has happened, or leaves that to its ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Now,
-    Later,
-}
-
-/// The private replicas of a worker in a table.
-fn hot_rows<'a>(hot: &'a mut Vec<Option<(Table, HotRows)>>, table: &Table) -> &'a mut HotRows {
-    let index = usize::from(table.id().0);
-    if hot.len() <= index {
-        hot.resize_with(index + 1, || None);
-    }
-    let made = || (table.clone(), HotRows::new(table.0.shape));
-    &mut hot[index].get_or_insert_with(made).1
-}
-
-/// Keys that private replicas served between two counts.
-fn keys_between(before: u64, after: u64) -> usize {
-    usize::try_from(after - before).expect("at most the keys of a call")
-}
-
-/// Takes the updates of private copies whose rows have left: they follow their rows.
-struct Away<'a> {
-    remote: Option<&'a Remote>,
-    table: &'a Table,
-    /// Where changed rows are noted, if somebody wants to know.
-    pushed: Option<&'a mut Vec<(TableId, Key)>>,
-    fault: Option<Error>,
-}
-
-impl<'a> Away<'a> {
-    fn new(node: &'a NodeState, table: &'a Table, pushed: &'a mut Vec<(TableId, Key)>) -> Self {
-        let pushed = node.clocks.is_some().then_some(pushed);
-        Self { remote: node.remote.as_deref(), table, pushed, fault: None }
-    }
-
-    /// A row elsewhere has been changed.
-    fn note(&mut self, key: Key) {
-        if let Some(pushed) = &mut self.pushed {
-            pushed.push((self.table.id(), key));
-        }
-    }
-
-    fn send(&mut self, key: Key, update: &Update<'_>) {
-        let sent = match self.remote {
-            Some(remote) => remote.fold(self.table, key, update),
-            None => Err(unavailable(self.table, key, SlotError::Elsewhere)),
-        };
-        self.note(key);
-        if let Err(error) = sent {
-            self.fault.get_or_insert(error);
-        }
-    }
-
-    fn end(self) -> Result<()> {
-        self.fault.map_or(Ok(()), Err)
-    }
-}
-
-/// Overwrites a main copy that is here.
-fn overwrite_here(table: &Table, key: Key, work: impl FnOnce(RowPtr)) -> Result<(), SlotError> {
-    table.0.rows.update(key, Patience::WORKER, work).map(drop)
-}
-
 /// Comes back to a row that another writer kept busy, many times and each with patience. The inner error says that the row is not
 /// here, where there are other nodes.
 fn again(
@@ -800,12 +462,6 @@ fn again(
         pause = longest.min(2 * pause);
     }
     Err(unavailable(table, key, why))
-}
-
-fn duplicate(keys: &[Key]) -> Option<Key> {
-    let mut sorted = keys.to_vec();
-    sorted.sort_unstable();
-    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 fn unavailable(table: &Table, key: Key, why: SlotError) -> Error {

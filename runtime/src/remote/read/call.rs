@@ -8,12 +8,13 @@ use std::sync::Arc;
 use sterna_kernels::Update;
 use sterna_protocol::entry::{EntryState, Pull, ReadFound, ReadPermit, ReadVerdict};
 use sterna_protocol::record::Arena;
-use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState};
+use sterna_protocol::{DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId};
 use sterna_rdma::{FabricError, Read, ReadData, ReadLane, RegionId};
 use sterna_store::shape::HEADER_BYTES;
 
 use super::super::Remote;
 use super::super::storage::read_floats;
+use super::header::{judge, metas};
 use crate::error::Result;
 use crate::table::Table;
 
@@ -495,33 +496,4 @@ impl Call {
         out.copy_from_slice(&row[..self.floats]);
         true
     }
-}
-
-fn word(data: &ReadData<'_>, at: usize) -> u64 {
-    u64::from_le_bytes(data.bytes[at..at + 8].try_into().expect("eight bytes"))
-}
-
-/// A row's meta words from before and after it was read.
-pub(in crate::remote) fn metas(data: &ReadData<'_>) -> [MetaWord; 2] {
-    [MetaWord(data.head_before[1]), MetaWord(word(data, 8))]
-}
-
-/// Whether the header says that the row was there, before and after its values were read; without an epoch any will do, as at the
-/// home of a key of which nothing else is known.
-pub(in crate::remote) fn judge(key: Key, epoch: Option<Epoch>, data: &ReadData<'_>) -> ReadFound {
-    let [first, last] = metas(data);
-    if data.head_before[0] != key.0 || word(data, 0) != key.0 {
-        return ReadFound::Nothing;
-    }
-    if last.state() == SlotState::Moved {
-        return match u16::try_from(last.version()) {
-            Ok(next) if usize::from(next) < Rank::COUNT_MAX => {
-                ReadFound::Moved { next: Rank(next), epoch: last.epoch() }
-            }
-            _ => ReadFound::Nothing,
-        };
-    }
-    let right = |meta: MetaWord| meta.state().owns() && epoch.is_none_or(|it| it == meta.epoch());
-    let same = first.epoch() == last.epoch();
-    if right(first) && right(last) && same { ReadFound::Row } else { ReadFound::Nothing }
 }

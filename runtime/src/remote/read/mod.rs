@@ -5,6 +5,7 @@
 //! entry judges that. A key without an entry has nothing on its way.
 
 mod call;
+mod header;
 mod owners;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::error::Result;
 use crate::table::Table;
 
 pub(crate) use call::Call;
-pub(super) use call::{judge, metas};
+pub(super) use header::{judge, metas};
 pub(super) use owners::Questions;
 
 /// How long to sleep on the lane before looking at peers and the engine again.
