@@ -32,7 +32,7 @@ use write::Wait;
 
 /// How long a call comes back to rows that other writers keep busy. A writer is away for long if the system gave its core to others, and a
 /// training should not end for that.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
+const BUSY_WAIT: Duration = Duration::from_secs(60);
 /// The pauses between two visits: from the first to the last, each twice the one before.
 const BUSY_PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
@@ -443,30 +443,60 @@ fn again(
     table: &Table,
     key: Key,
     why: SlotError,
-    mut work: impl FnMut() -> Result<(), SlotError>,
+    work: impl FnMut() -> Result<(), SlotError>,
 ) -> Result<Result<(), SlotError>> {
+    let found = match why {
+        SlotError::Elsewhere => Err(why),
+        SlotError::Busy => visit(BUSY_WAIT, work),
+    };
+    match found {
+        Err(SlotError::Busy) => Err(unavailable(table, key, SlotError::Busy)),
+        found => Ok(found),
+    }
+}
+
+/// Visits a row until it is not busy. The last visit begins after the limit: whoever was away for as long itself looks once more.
+fn visit(
+    limit: Duration,
+    mut work: impl FnMut() -> Result<(), SlotError>,
+) -> Result<(), SlotError> {
     let (begun, [mut pause, longest]) = (Instant::now(), BUSY_PAUSES);
-    let mut why = why;
     loop {
-        if why == SlotError::Elsewhere {
-            return Ok(Err(why));
-        }
+        let is_last = begun.elapsed() > limit;
         match work() {
-            Ok(()) => return Ok(Ok(())),
-            Err(error) => why = error,
-        }
-        if begun.elapsed() > BUSY_WAIT {
-            break;
+            Err(SlotError::Busy) if !is_last => {}
+            found => return found,
         }
         std::thread::sleep(pause);
         pause = longest.min(2 * pause);
     }
-    Err(unavailable(table, key, why))
 }
 
 fn unavailable(table: &Table, key: Key, why: SlotError) -> Error {
     match why {
         SlotError::Busy => table.busy(key),
         SlotError::Elsewhere => Error::UnknownTable(table.name().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visitor_that_was_away_beyond_its_limit_looks_once_more() {
+        let limit = Duration::from_millis(20);
+        let mut visits = 0;
+        let found = visit(limit, || {
+            visits += 1;
+            if visits > 1 {
+                return Ok(());
+            }
+            std::thread::sleep(2 * limit);
+            Err(SlotError::Busy)
+        });
+        assert_eq!(found, Ok(()));
+        assert_eq!(visit(limit, || Err(SlotError::Busy)), Err(SlotError::Busy), "not for ever");
+        assert_eq!(visit(limit, || Err(SlotError::Elsewhere)), Err(SlotError::Elsewhere));
     }
 }
