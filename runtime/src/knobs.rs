@@ -3,6 +3,7 @@
 //! Every knob has a name, a default that is right, and a sentence ([`Knobs::list`]); `--knob NAME=VALUE` of the command line sets one.
 
 use crate::error::{Error, Result};
+use crate::trial::Least;
 
 /// How far ahead of its start an intent is acted on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub struct Knobs {
     pub residency_us: u32,
     /// Memory of a node for rows of other nodes.
     pub pool_kib: u32,
+    /// How many keys rank 0 uses in a phase of a trial whether acting on intents pays, at least; 0: no trials, all are acted on.
+    pub trial_keys: u32,
+    /// How long a phase of a trial lasts, at least.
+    pub trial_us: u32,
 }
 
 impl Default for Knobs {
@@ -50,6 +55,8 @@ impl Default for Knobs {
             quiet_rounds: 2,
             residency_us: 100,
             pool_kib: 4 << 20,
+            trial_keys: 0,
+            trial_us: 150_000,
         }
     }
 }
@@ -117,6 +124,16 @@ impl Knobs {
                 &defaults.pool_kib,
                 "memory of a node for rows of other nodes, in KiB; 0: none come",
             ),
+            knob(
+                "trial_keys",
+                &defaults.trial_keys,
+                "keys of a phase of trials whether intents pay, such as 25000; 0: always act on them",
+            ),
+            knob(
+                "trial_us",
+                &defaults.trial_us,
+                "least length of either phase of such a trial, in microseconds",
+            ),
         ]
     }
 
@@ -143,7 +160,8 @@ impl Knobs {
                     _ => return fault(&format!("it is a number above 0 and below {most}")),
                 }
             }
-            "pause_us" | "pause_factor" | "quiet_rounds" | "residency_us" | "pool_kib" => {
+            "pause_us" | "pause_factor" | "quiet_rounds" | "residency_us" | "pool_kib"
+            | "trial_keys" | "trial_us" => {
                 let Ok(number) = value.parse::<u32>() else {
                     return fault("it is a whole number below 2^32");
                 };
@@ -152,6 +170,8 @@ impl Knobs {
                     "pause_factor" => self.pause_factor = number,
                     "quiet_rounds" => self.quiet_rounds = number,
                     "residency_us" => self.residency_us = number,
+                    "trial_keys" => self.trial_keys = number,
+                    "trial_us" => self.trial_us = number,
                     _ => self.pool_kib = number,
                 }
             }
@@ -161,6 +181,12 @@ impl Knobs {
             }
         }
         Ok(())
+    }
+
+    /// The least phase of a trial, if there are trials.
+    pub(crate) fn trial(&self) -> Option<Least> {
+        let least = Least { keys: self.trial_keys.into(), ns: u64::from(self.trial_us) * 1000 };
+        (self.trial_keys > 0).then_some(least)
     }
 
     pub(crate) fn pool_bytes(&self) -> usize {

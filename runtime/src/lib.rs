@@ -34,6 +34,7 @@ mod policy;
 mod remote;
 pub mod sampling;
 mod table;
+mod trial;
 mod worker;
 
 pub use config::{NodeConfig, WORKERS_MAX};

@@ -389,7 +389,8 @@ const BYTES: [&str; 7] = [
     "reads_of_refreshes",
 ];
 const ROLES: [&str; 4] = ["workers", "evaluation", "engine", "processes"];
-const MANAGED: [&str; 6] = ["moved", "shared", "refreshed", "offered", "refused", "dropped"];
+const MANAGED: [&str; 7] =
+    ["moved", "shared", "refreshed", "offered", "refused", "dropped", "declined"];
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]
 fn report_of(metrics: &Metrics, numbers: &[f64], nodes: usize) -> Report {

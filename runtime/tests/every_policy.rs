@@ -30,6 +30,7 @@ const SHAPES: [(usize, usize); 4] = [(2, 4), (3, 1), (2, 2), (4, 1)];
 fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
     let mut knobs = Knobs::default();
     knobs.act = Act::Immediate;
+    knobs.trial_keys = 0;
     move |config| NodeConfig { policy, knobs, ..config }
 }
 

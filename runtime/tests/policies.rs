@@ -8,6 +8,7 @@ mod cluster;
 #[path = "simulation/dice.rs"]
 mod dice;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster::{a_provider, job_with, on_each_provider, pull, rounds, workers};
@@ -23,6 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(120);
 fn under(policy: Policy) -> impl Fn(NodeConfig) -> NodeConfig + Sync {
     let mut knobs = Knobs::default();
     knobs.act = Act::Immediate;
+    knobs.trial_keys = 0;
     move |config| NodeConfig { policy, knobs, ..config }
 }
 
@@ -86,6 +88,46 @@ fn sums_are_exact_whatever_moves_meanwhile() {
             });
         });
     }
+}
+
+#[test]
+fn sums_are_exact_while_intents_are_acted_on_and_not_by_turns() {
+    const KEYS: u64 = 64;
+    on_each_provider(|choice| {
+        let mut knobs = Knobs::default();
+        (knobs.trial_keys, knobs.trial_us) = (1, 1);
+        let settings = |config| NodeConfig { policy: Policy::Adaptive, knobs, ..config };
+        // Rank 0, which leads the trials, has left intents be.
+        let seen = AtomicBool::new(false);
+        job_with(3, 2, choice, settings, |node| {
+            let table = node.create_table(TableSpec::new("t", KEYS, 1)).expect("a table");
+            workers(&node, |mut worker| {
+                let mut dice = Dice::new(worker.global_index() as u64);
+                let mut added = 0.0_f64;
+                let deadline = Instant::now() + Duration::from_secs(60);
+                while !seen.load(Ordering::Relaxed) {
+                    assert!(Instant::now() < deadline, "no trial comes about");
+                    let keys: Vec<u64> = (0..4).map(|_| dice.below(KEYS as usize) as u64).collect();
+                    let clock = worker.clock().0;
+                    worker.intent(&table, &keys, clock + 1..clock + 2).expect("one");
+                    worker.advance_clock().expect("all live");
+                    worker.add(&table, &keys, &[1.0; 4]).expect("add");
+                    added += 4.0;
+                    if node.rank() == Rank(0) && node.report().management["declined"] > 100 {
+                        seen.store(true, Ordering::Relaxed);
+                    }
+                }
+                let mut total = [added];
+                worker.all_reduce_sum(&mut total).expect("all come");
+                let all: Vec<u64> = (0..KEYS).collect();
+                let sum: f64 =
+                    pull(&mut worker, &table, &all).iter().map(|&it| f64::from(it)).sum();
+                assert_eq!(sum, total[0]);
+                worker.barrier().expect("all come");
+            });
+            node.shutdown().expect("all end");
+        });
+    });
 }
 
 /// `ci/rdma` runs this as each of two ranks in two guests, between which packets are lost and late.

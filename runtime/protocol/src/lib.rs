@@ -17,7 +17,7 @@
 //! | Where(key) | anybody -> home | Whereabouts(directory word) |
 //! | SnapshotRead(key) | anybody -> owner | SnapshotRows |
 //! | Offer(key) | owner -> last holder | an Acquire, if the row is still wanted |
-//! | Chunk, Table, Barrier, Reduce, Stop, Clock, Arm, Notice | the node's own | |
+//! | Chunk, Table, Barrier, Reduce, Stop, Clock, Arm, Notice, Trial | the node's own | |
 //!
 //! A record carries up to 1,024 keys of one table. Requests have numbers, answers repeat them. An *ack*
 //! says: it is in the main copy. A *nack* says: I do not own it, you still hold it. Credit on a link

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sterna_protocol::record::{
     Acquire, Arena, Found, Grant, Header, Holders, Kind, Location, Nack, Record, ReduceStep,
-    Refusal, SetScope, Writer,
+    Refusal, SetScope, Trial, TrialStep, Writer,
 };
 use sterna_protocol::{
     Clock, DirectoryWord, Epoch, Key, MetaWord, Rank, SlotId, SlotState, TableId,
@@ -87,7 +87,8 @@ fn walk(record: &Record<'_>) -> usize {
         | Record::Barrier(_)
         | Record::Clock(_)
         | Record::Arm(_)
-        | Record::Notice(_) => 0,
+        | Record::Notice(_)
+        | Record::Trial(_) => 0,
     }
 }
 
@@ -274,6 +275,18 @@ proptest! {
         let Record::Clock(clock) = Record::decode(writer.finish()).unwrap() else { panic!() };
         prop_assert_eq!((clock.meetings, clock.flushed), (round, Clock(u64::from(round))));
 
+        let steps = [
+            TrialStep::Begins { act: round.is_multiple_of(2) },
+            TrialStep::Over { keys: u64::from(round), ns: u64::MAX },
+        ];
+        for step in steps {
+            let mut spare = [0; 64];
+            let mut writer = Writer::new(&mut spare, Kind::Trial, TableId(0), round);
+            prop_assert!(writer.trial(step));
+            let Record::Trial(trial) = Record::decode(writer.finish()).unwrap() else { panic!() };
+            prop_assert_eq!(trial, Trial { phase: round, step });
+        }
+
         let token = RegionToken { id: RegionId(round), ..RegionToken::from_bytes(&token) };
         let mut writer = Writer::new(&mut buffer, Kind::Chunk, TableId(3), 0);
         prop_assert!(writer.chunk(Arena::Directory, round, &token));
@@ -290,7 +303,7 @@ proptest! {
 
     #[test]
     fn any_body_behind_a_fitting_header_is_refused_or_walked(
-        kind in 1_u8..=19, flags in 0_u8..3, count in 0_u32..6, body in proptest::collection::vec(0_u8..40, 0..300),
+        kind in 1_u8..=23, flags in 0_u8..3, count in 0_u32..6, body in proptest::collection::vec(0_u8..40, 0..300),
     ) {
         let mut bytes = vec![kind, flags, 0, 0, 1, 0, 0, 0];
         bytes.extend(count.to_le_bytes());

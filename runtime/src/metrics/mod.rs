@@ -125,6 +125,8 @@ pub(crate) struct Metrics {
     pub(crate) evaluation_cpu: Duration,
     /// Rows copied or changed here, in bytes.
     pub(crate) local_bytes: u64,
+    /// Keys of all accesses of training since the start, which no clearing forgets.
+    pub(crate) used: u64,
     calls_until_sample: u32,
 }
 
@@ -136,6 +138,7 @@ impl Metrics {
             cpu: Duration::ZERO,
             evaluation_cpu: Duration::ZERO,
             local_bytes: 0,
+            used: 0,
             calls_until_sample: SAMPLE_EVERY,
         }
     }
@@ -170,6 +173,9 @@ impl Metrics {
         started: Option<Instant>,
     ) {
         let Reached { local, replica, remote } = reached;
+        if operation != Operation::Evaluate {
+            self.used += (local + replica + remote) as u64;
+        }
         let mut slowest = Path::Replica;
         for (path, keys) in [(Path::Replica, replica), (Path::Local, local), (Path::Remote, remote)]
         {

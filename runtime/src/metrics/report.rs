@@ -28,7 +28,8 @@ pub struct Report {
     /// threads), `processes` (all of them, with what is not Sterna's).
     pub cpu_seconds: BTreeMap<String, f64>,
     /// What the manager did with rows: `moved` to another node, `shared` (replicas set up), `refreshed` (replicas read anew), `offered` to
-    /// the last node that wanted them, requests `refused`, and `dropped` for want of memory.
+    /// the last node that wanted them, requests `refused`, and `dropped` for want of memory; and keys of intents that were `declined`: not
+    /// acted on, because that is, or was on trial, faster.
     #[serde(default)]
     pub management: BTreeMap<String, u64>,
     /// How old replicas were at most when a change was read, in the mean: from the look at the owner's board before, in microseconds.

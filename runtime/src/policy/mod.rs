@@ -11,7 +11,7 @@
 //! | `replication` | a replica | by intents |
 //! | `ssp:S` | a replica; clocks are at most `S` apart, and reads that much behind (Petuum, `NIPS'13`) | by intents |
 //! | `mixed` | a replica of hot keys, the main copy of others (`NuPS`, SIGMOD'22) | hot keys at the start, others by intents |
-//! | `adaptive` | the main copy if nobody else wants the row, else a replica (`AdaPM`, 2022) | by intents |
+//! | `adaptive` | the main copy if nobody else wants the row, else a replica (`AdaPM`, 2022) | by intents, unless trials are made and say that it does not pay |
 
 mod adaptive;
 mod classic;
@@ -81,6 +81,11 @@ impl Policy {
     /// Whether intents make a node ask for rows.
     pub(crate) const fn asks(self) -> bool {
         !matches!(self, Self::Classic | Self::FullReplication)
+    }
+
+    /// Whether it is tried if acting on intents pays.
+    pub(crate) const fn tries(self) -> bool {
+        matches!(self, Self::Adaptive)
     }
 
     /// The rule at the owner. `hot` says of a table and key whether the user has called it hot.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sterna_protocol::machine::{Handled, Machine};
 use sterna_protocol::outbox::Staging;
 use sterna_protocol::owned::Policy;
-use sterna_protocol::record::{Arena, Kind, Record, Writer};
+use sterna_protocol::record::{Arena, Kind, Record, Trial, TrialStep, Writer};
 use sterna_protocol::{Clock, Rank, TableId};
 use sterna_rdma::{Fabric, LostReason, RegionId, RegionToken, SendError, Sink};
 use sterna_store::{Due, EntryId};
@@ -19,6 +19,7 @@ use super::storage::{NewCopy, NodeStorage};
 use super::{Remote, chunks};
 use crate::error::Result;
 use crate::table::Table;
+use crate::trial::{Counted, Judge, Order};
 
 /// Records taken in one step.
 const RECORDS_PER_STEP: usize = 64;
@@ -51,6 +52,8 @@ pub(super) struct Engine {
     taken: Vec<EntryId>,
     pub(super) copies: Vec<NewCopy>,
     pub(super) refresher: Refresher,
+    /// At rank 0, if trials are made.
+    pub(super) judge: Option<Judge>,
     /// When the next round of updates and refreshes of replicas is due.
     pub(super) round_ns: u64,
     /// Chunks that peers have told of, of tables that are being made.
@@ -80,6 +83,7 @@ impl Engine {
             taken: Vec::new(),
             copies: Vec::new(),
             refresher,
+            judge: None,
             round_ns: 0,
             chunks: HashMap::new(),
             definitions: HashMap::new(),
@@ -246,13 +250,47 @@ impl Inbox<'_> {
             Record::SnapshotRows(rows) => self.remote.answered(from, rows)?,
             Record::Arm(seen) => self.engine.refresher.armed(from, seen.0),
             Record::Notice(_) => self.engine.refresher.noticed(from, self.now_ns),
+            Record::Trial(trial) => self.trial(from, *trial)?,
             _ => {}
         }
         Ok(())
     }
 }
 
+impl Inbox<'_> {
+    /// A phase of a trial begins, or is over at a peer.
+    fn trial(&mut self, from: Rank, trial: Trial) -> Result<(), String> {
+        let Trial { phase, step } = trial;
+        match (step, &mut self.engine.judge) {
+            (TrialStep::Begins { act }, None) if from == Rank(0) => {
+                let Counted { keys, ns } = self.remote.trial.begin(Order { phase, act });
+                let over = TrialStep::Over { keys, ns };
+                self.engine.tell(from, Kind::Trial, TableId(0), phase.wrapping_sub(1), |writer| {
+                    writer.trial(over);
+                });
+                Ok(())
+            }
+            (TrialStep::Over { keys, ns }, Some(judge)) => {
+                judge.told(from, phase, Counted { keys, ns });
+                Ok(())
+            }
+            _ => Err("it is not rank 0 that leads trials there, or not here".to_owned()),
+        }
+    }
+}
+
 impl Remote {
+    /// Begins the next phase of a trial when it is time, here and everywhere. Only rank 0 has a judge.
+    fn lead_trial(&self, engine: &mut Engine, now_ns: u64) {
+        let Some(judge) = &mut engine.judge else { return };
+        let Some(order) = judge.next(now_ns, self.trial.keys()) else { return };
+        let counted = self.trial.begin(order);
+        judge.told(Rank(0), order.phase.wrapping_sub(1), counted);
+        engine.tell_all(Kind::Trial, TableId(0), order.phase, |writer| {
+            writer.trial(TrialStep::Begins { act: order.act });
+        });
+    }
+
     /// One bounded step, without waiting. `None` if somebody else is running one; else whether anything was done.
     pub(crate) fn step(&self) -> Result<Option<bool>> {
         let mut engine = match self.engine.try_lock() {
@@ -278,6 +316,7 @@ impl Remote {
     fn step_locked(&self, engine: &mut Engine) -> Result<bool> {
         let now_ns = self.timing.now_ns();
         let fabric = &*self.fabric;
+        self.lead_trial(engine, now_ns);
         let mut done = self.send_control(engine);
         // What a full link has not taken is no work done: whoever waits for that sleeps.
         let waiting = engine.staging.waiting();

@@ -33,6 +33,7 @@ use crate::knobs::Knobs;
 use crate::meeting::Meeting;
 use crate::pace::Timing;
 use crate::policy::Policy;
+use crate::trial::{Gauge, Judge};
 
 use engine::Engine;
 use held::Held;
@@ -59,8 +60,8 @@ pub(crate) struct Waiting {
 /// What the manager did: rows and bytes in the order of the report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Managed {
-    /// Moved here, shared, refreshed, offered, refused, dropped.
-    pub(crate) rows: [u64; 6],
+    /// Moved here, shared, refreshed, offered, refused, dropped, declined.
+    pub(crate) rows: [u64; 7],
     /// Of updates, of rows that moved, of replicas set up, of READs that keep replicas fresh.
     pub(crate) bytes: [u64; 4],
     /// How old replicas may have been when they were read anew, summed up.
@@ -106,6 +107,8 @@ pub(crate) struct Remote {
     passed_ns: AtomicU64,
     pub(crate) policy: Policy,
     pub(crate) knobs: Knobs,
+    /// Whether acting on intents pays.
+    pub(crate) trial: Gauge,
     /// Keys that the user has called hot.
     hot: Arc<RwLock<HashSet<RowId>>>,
     pub(crate) wait_limit: Duration,
@@ -158,6 +161,8 @@ impl Remote {
         let lane = quarantine::open_lane(&*fabric, clock_page.as_ref(), config.workers)?;
         let refresher = Refresher::new(lane, size, Quarantine::new(devices));
         let mut engine = Engine::new(rank, size, config.policy.rule(is_hot), refresher);
+        let trial = config.knobs.trial().filter(|_| config.policy.tries());
+        engine.judge = trial.filter(|_| rank == Rank(0)).map(|least| Judge::new(size, least));
         engine.tell_place(Arena::Boards, chunks::export(&*fabric, &memory)?);
         if let Some(page) = &clock_page {
             engine.tell_place(Arena::Clocks, chunks::export(&*fabric, page)?);
@@ -168,6 +173,7 @@ impl Remote {
             pool_bytes: AtomicUsize::new(0),
             pool_bytes_max: config.knobs.pool_bytes(),
             knobs: config.knobs,
+            trial: Gauge::new(trial),
             board: Arc::new(Board::new(memory, Box::new(move || waker.wake()))),
             urgent: AtomicUsize::new(0),
             wakes_ns: AtomicU64::new(0),
@@ -331,6 +337,7 @@ impl Remote {
                 counted.offered,
                 counted.refused,
                 counted.acquires_dropped,
+                self.trial.declined(),
             ],
             bytes: [
                 counted.update_bytes,

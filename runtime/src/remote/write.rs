@@ -273,9 +273,15 @@ impl ForeignRow<'_> {
         Tried::Taken(Taken::Remote)
     }
 
-    /// Counts an access from afar: after so many, an Acquire that was refused is repeated.
+    /// Counts an access from afar: after so many, an Acquire that was refused is repeated. While intents are not acted on, a row that is used at
+    /// its home goes back there: that is where it is found with the least work.
     pub(crate) fn used(&mut self) {
+        let comes_home = self.home_slot().is_some() && self.remote.trial.declines();
         let held = &mut self.guard.control;
+        if comes_home && !held.force {
+            held.force = true;
+            held.control.want_acquire();
+        }
         if held.patience > 0 {
             held.patience -= 1;
             if held.patience == 0 && self.remote.wanted_by(self) {

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::knobs::{Act, Knobs};
 use crate::remote::Remote;
 use crate::table::Table;
+use crate::trial::{Counted, Window};
 
 /// A measurement spans so many clocks, or so long, whichever comes first.
 const MEASURE_CLOCKS: u64 = 16;
@@ -56,6 +57,7 @@ pub(super) struct Intents {
     waiting: BinaryHeap<Reverse<Announced>>,
     active: BinaryHeap<Reverse<Announced>>,
     pace: Pace,
+    window: Window,
 }
 
 /// How many clocks go by in a round trip.
@@ -80,7 +82,12 @@ impl Intents {
             measured_clock: 0,
             measured_ns: 0,
         };
-        Self { waiting: BinaryHeap::new(), active: BinaryHeap::new(), pace }
+        Self {
+            waiting: BinaryHeap::new(),
+            active: BinaryHeap::new(),
+            pace,
+            window: Window::default(),
+        }
     }
 
     /// Takes an intent; one for the past is over already.
@@ -102,22 +109,28 @@ impl Intents {
             keys: keys.into(),
         };
         if self.pace.is_near(clocks.start, now) {
-            self.begin(remote, announced)
+            self.begin(remote, announced, now)
         } else {
             self.waiting.push(Reverse(announced));
             Ok(())
         }
     }
 
-    fn begin(&mut self, remote: &Remote, announced: Announced) -> Result<()> {
+    fn begin(&mut self, remote: &Remote, announced: Announced, now: u64) -> Result<()> {
+        if !remote.trial.acts(announced.end - announced.due.max(now)) {
+            remote.trial.decline(announced.keys.len());
+            return Ok(());
+        }
         remote.want_all(&announced.table, &announced.keys)?;
         self.active.push(Reverse(Announced { due: announced.end, ..announced }));
         remote.nudge()
     }
 
-    /// The clock has come to `now`: ends intents, and begins those that are near.
-    pub(super) fn advance(&mut self, remote: &Remote, now: u64) -> Result<()> {
-        self.pace.measure(now, remote);
+    /// The clock has come to `now`: ends intents, and begins those that are near. The worker has used so many keys since its start.
+    pub(super) fn advance(&mut self, remote: &Remote, now: u64, keys: u64) -> Result<()> {
+        let now_ns = remote.timing.now_ns();
+        self.pace.measure(now, now_ns, remote.round_trip_ns());
+        self.window.clock(&remote.trial, self.pace.ahead, Counted { keys, ns: now_ns });
         while let Some(Reverse(first)) = self.active.peek()
             && first.due <= now
         {
@@ -129,10 +142,15 @@ impl Intents {
         {
             let Some(Reverse(announced)) = self.waiting.pop() else { break };
             if announced.end > now {
-                self.begin(remote, announced)?;
+                self.begin(remote, announced, now)?;
             }
         }
         Ok(())
+    }
+
+    /// What comes until the next clock is no step, or not only.
+    pub(super) fn interrupt(&mut self) {
+        self.window.interrupt();
     }
 
     /// Ends all intents.
@@ -149,9 +167,8 @@ impl Pace {
         self.knobs.act == Act::Immediate || start <= now.saturating_add(self.ahead)
     }
 
-    fn measure(&mut self, now: u64, remote: &Remote) {
-        let (clocks, round_trip_ns) = (now - self.measured_clock, remote.round_trip_ns());
-        let now_ns = remote.timing.now_ns();
+    fn measure(&mut self, now: u64, now_ns: u64, round_trip_ns: u64) {
+        let clocks = now - self.measured_clock;
         let passed_ns = now_ns.saturating_sub(self.measured_ns).max(1);
         if round_trip_ns == 0 || clocks < MEASURE_CLOCKS && passed_ns < MEASURE_NS {
             return;

@@ -285,7 +285,7 @@ impl Worker {
         self.clock.0 += 1;
         self.fold()?;
         if let Some(remote) = &self.node.remote {
-            self.intents.advance(remote, self.clock.0)?;
+            self.intents.advance(remote, self.clock.0, self.metrics.used)?;
         }
         let clock = self.clock.0 - self.met_at.0;
         let open = self.take_pushed();
@@ -340,6 +340,7 @@ impl Worker {
         if let Some(clocks) = clocks {
             clocks.meets(self.index);
         }
+        self.intents.interrupt();
         meeting.meet(values, |sum| {
             remote.as_ref().map_or(Ok(()), |remote| remote.meet(sum))?;
             if let Some(clocks) = clocks {
@@ -362,6 +363,7 @@ impl Worker {
     /// apart, since rows that an evaluation reads once are not announced.
     pub fn set_evaluating(&mut self, evaluating: bool) {
         self.hand_over();
+        self.intents.interrupt();
         self.evaluating = evaluating;
     }
 

@@ -62,7 +62,7 @@ impl Plan {
                 Policy::Ssp { .. } => Policy::Ssp { staleness: [0, 1, 3][dice.below(3)] },
                 policy => policy,
             },
-            knobs: knobs(&mut dice),
+            knobs: with_trials(knobs(&mut dice), seed),
             device: dice.below(4) == 0,
             waits: dice.below(2) == 0,
             kinds: (1 << KINDS.len()) - 1,
@@ -76,6 +76,7 @@ pub fn plain_knobs() -> Knobs {
     let mut knobs = Knobs::default();
     knobs.act = Act::Immediate;
     knobs.residency_us = 0;
+    knobs.trial_keys = 0;
     knobs
 }
 
@@ -87,13 +88,13 @@ impl fmt::Display for Plan {
         let kinds = KINDS.iter().enumerate().filter(|(kind, _)| self.kinds >> kind & 1 == 1);
         let kinds: Vec<&str> = kinds.map(|(_, (name, _))| *name).collect();
         let kinds = kinds.join("+");
-        let Knobs { act, pool_kib, residency_us, quiet_rounds, .. } = knobs;
+        let Knobs { act, pool_kib, residency_us, quiet_rounds, trial_keys, .. } = knobs;
         write!(
             f,
             "seed={seed},nodes={nodes},workers={workers},keys={keys},calls={calls},\
              stalls={stalls_per_million},narrow={narrow},device={device},waits={waits},\
              policy={policy},act={act:?},pool={pool_kib},residency={residency_us},\
-             quiet={quiet_rounds},kinds={kinds},sabotage={sabotage:?}"
+             quiet={quiet_rounds},trial={trial_keys},kinds={kinds},sabotage={sabotage:?}"
         )
     }
 }
@@ -136,6 +137,7 @@ impl Plan {
             "pool" => self.knobs.pool_kib = value.parse().ok()?,
             "residency" => self.knobs.residency_us = value.parse().ok()?,
             "quiet" => self.knobs.quiet_rounds = value.parse().ok()?,
+            "trial" => self.knobs.trial_keys = value.parse().ok()?,
             "kinds" => {
                 let mut kinds = 0;
                 for name in value.split('+') {
@@ -151,6 +153,13 @@ impl Plan {
         }
         Some(())
     }
+}
+
+/// In half of the runs intents are acted on and not by turns, as fast as that goes. Drawn apart, so that a seed stays what it was.
+fn with_trials(mut knobs: Knobs, seed: u64) -> Knobs {
+    knobs.trial_keys = [0, 1][Dice::new(seed ^ 0x7121A1).below(2)];
+    knobs.trial_us = 0;
+    knobs
 }
 
 /// The manager's settings; a tenth of the nodes have no or hardly any room for rows of others.

@@ -1,4 +1,4 @@
-//! Records by which the nodes of a job act together: tables, barriers, reductions, stop, clocks, boards.
+//! Records by which the nodes of a job act together: tables, barriers, reductions, stop, clocks, boards, trials.
 //!
 //! ```text
 //!  Table    number = round, count = bytes of the name   | name | pad | definition |
@@ -8,6 +8,8 @@
 //!  Clock    number = meetings of the workers so far     | flushed clock: 8 |
 //!  Arm      number = 0                                  | sequence of the board: 8 |
 //!  Notice   number = 0                                  | sequence of the board: 8 |
+//!  Trial    number = phase, flags: 0 intents are acted on from here, 1 they are not (no body, from rank 0),
+//!           2 what the phase was like (to rank 0)       | keys used: 8 | time they took, in nanoseconds: 8 |
 //! ```
 //! What a table's definition says is the runtime's; all nodes must give the same bytes.
 
@@ -84,6 +86,32 @@ pub struct ClockReport {
 /// How often a board had changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoardSequence(pub u64);
+
+/// What is said of a phase of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialStep {
+    /// It begins; whether intents are acted on in it.
+    Begins {
+        /// Whether they are.
+        act: bool,
+    },
+    /// It is over at the sender.
+    Over {
+        /// Keys that were used in it.
+        keys: u64,
+        /// The time that passed meanwhile, of all workers together.
+        ns: u64,
+    },
+}
+
+/// A phase in which it is tried whether acting on intents pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Its number.
+    pub phase: u32,
+    /// What is said of it.
+    pub step: TrialStep,
+}
 
 impl<'a> TableDefinition<'a> {
     pub(super) fn decode(header: &Header, body: &'a [u8]) -> Result<Self, DecodeError> {
@@ -164,7 +192,38 @@ impl BoardSequence {
     }
 }
 
+impl Trial {
+    pub(super) fn decode(header: &Header, body: &[u8]) -> Result<Self, DecodeError> {
+        let step = match (header.flags, body.len()) {
+            (0, 0) => TrialStep::Begins { act: true },
+            (1, 0) => TrialStep::Begins { act: false },
+            (2, 16) => TrialStep::Over { keys: u64_at(body, 0), ns: u64_at(body, 8) },
+            (0..=2, _) => return Err(header.wrong("the body is not that of the flags")),
+            _ => return Err(header.wrong("unknown flags")),
+        };
+        Ok(Self { phase: header.number, step })
+    }
+}
+
 impl Writer<'_> {
+    /// Writes flags and body of a Trial.
+    pub fn trial(&mut self, step: TrialStep) -> bool {
+        let (keys, ns) = match step {
+            TrialStep::Begins { act } => {
+                self.flags(u8::from(!act));
+                return true;
+            }
+            TrialStep::Over { keys, ns } => (keys, ns),
+        };
+        self.flags(2);
+        self.body(0, |body| {
+            let body = body.get_mut(..16)?;
+            body[..8].copy_from_slice(&keys.to_le_bytes());
+            body[8..].copy_from_slice(&ns.to_le_bytes());
+            Some(16)
+        })
+    }
+
     /// Writes the body of a Table. `false` if name or definition are too long.
     pub fn table(&mut self, name: &str, definition: &[u8]) -> bool {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {

@@ -38,6 +38,7 @@ pub use answer::{Answer, Nack, PlacedNack};
 pub use chunk::{Arena, Chunk};
 pub use control::{
     BarrierStep, BoardSequence, ClockReport, REDUCE_MAX, Reduce, ReduceStep, Stop, TableDefinition,
+    Trial, TrialStep,
 };
 pub use grant::{Grant, Grants, Holders};
 pub use location::{Location, Locations};
@@ -103,6 +104,8 @@ pub enum Kind {
     Arm = 21,
     /// The board has changed.
     Notice = 22,
+    /// A phase in which it is tried whether acting on intents pays.
+    Trial = 23,
 }
 
 impl Kind {
@@ -130,6 +133,7 @@ impl Kind {
             20 => Self::Offer,
             21 => Self::Arm,
             22 => Self::Notice,
+            23 => Self::Trial,
             _ => return None,
         })
     }
@@ -197,6 +201,8 @@ pub enum Record<'a> {
     Arm(BoardSequence),
     /// [`Kind::Notice`]: the sequence now.
     Notice(BoardSequence),
+    /// [`Kind::Trial`].
+    Trial(Trial),
 }
 
 /// What a Set replaces.
@@ -352,6 +358,7 @@ impl<'a> Record<'a> {
             Kind::Offer => Self::Offer(Keys::decode(header, body)?),
             Kind::Arm => Self::Arm(BoardSequence::decode(header, body)?),
             Kind::Notice => Self::Notice(BoardSequence::decode(header, body)?),
+            Kind::Trial => Self::Trial(Trial::decode(header, body)?),
         })
     }
 }
