@@ -162,7 +162,7 @@ fn nodes_train_over_a_limited_network_that_is_gone_afterwards() {
 }
 
 fn end_of(mut child: Child) -> std::process::ExitStatus {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(status) = child.try_wait().expect("a child of ours") {
             return status;
@@ -188,7 +188,7 @@ fn ctrl_c_ends_the_job_and_removes_its_network() {
     let child = child.expect("the command runs");
     let pid = child.id();
     let output = std::env::temp_dir().join(format!("sterna-policies-{pid}"));
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(180);
     let trains = || std::fs::read_to_string(output.join("output.txt")).unwrap_or_default();
     while !trains().contains("epoch ") {
         assert!(Instant::now() < deadline, "nothing is trained: {}", trains());

@@ -20,7 +20,10 @@ use crate::probe::{Party, Waiting};
 const START_LIMIT: Duration = Duration::from_millis(1500);
 
 /// How long the hosts may take to meet.
-const JOIN_LIMIT: Duration = Duration::from_secs(20);
+const JOIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the complaint of a host whose command has ended may take to be read.
+const SAID_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes of a host's complaint that are kept.
 const SAID_BYTES_MAX: u64 = 4096;
@@ -43,8 +46,11 @@ pub(crate) fn check(args: &DoctorArgs, wish: &FabricConfig) -> Vec<Check> {
     match Party::join(config, waiting).and_then(|mut party| pairs::check(&mut party)) {
         Ok(checks) => checks,
         Err(error) => {
-            failures.push(pairs::failed(&error));
-            failures.extend(started.failures(Instant::now()));
+            // Hosts that failed only after the limit above are why the others did not meet.
+            failures = started.failures(Instant::now());
+            if failures.is_empty() {
+                failures.push(pairs::failed(&error));
+            }
             failures
         }
     }
@@ -147,7 +153,7 @@ impl Peer {
         if status.success() {
             return None;
         }
-        let said = self.said.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+        let said = self.said.recv_timeout(SAID_LIMIT).unwrap_or_default();
         let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         let fix = match status.code() {
             Some(127) => "install sterna there at the same path, or name it: --remote-program PATH",
@@ -163,7 +169,7 @@ impl Peer {
 impl Drop for Started {
     fn drop(&mut self) {
         // Those that are well end by themselves when rank 0 leaves.
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + Duration::from_secs(10);
         for peer in &mut self.peers {
             while matches!(peer.child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));

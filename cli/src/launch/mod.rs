@@ -10,6 +10,7 @@ mod supervise;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -19,7 +20,7 @@ pub(crate) use supervise::{Stdio0, tie};
 /// Start a program once per rank, with rank, size, address and token in its environment:
 /// STERNA_RANK, STERNA_SIZE, STERNA_LOCAL_RANK, STERNA_LOCAL_SIZE, STERNA_ADDR, STERNA_TOKEN.
 ///
-/// Output lines are prefixed by their rank. When a rank fails, the others have a few seconds to end by
+/// Output lines are prefixed by their rank. When a rank fails, the others have some time (--grace) to end by
 /// themselves and are then stopped. The exit code is the worst of all ranks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -33,6 +34,10 @@ pub(crate) struct LaunchArgs {
     /// Print the ranks' output as it is, without a prefix.
     #[arg(long)]
     no_prefix: bool,
+
+    /// Seconds for the other ranks to end by themselves after one has failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = supervise::GRACE_SECONDS)]
+    grace: u64,
 
     /// Run each rank in a network namespace of its own, named as `ip netns` has them, in the order of the ranks (as root).
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "meet")]
@@ -58,12 +63,13 @@ pub(crate) fn run(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
     };
     let job = job.context("preparing the job")?;
     let first = if args.no_prefix { Stdio0::Plain } else { Stdio0::Prefixed };
-    supervise::run(&job, program, arguments, first)
+    supervise::run(&job, program, arguments, first, Duration::from_secs(args.grace))
 }
 
 /// Runs this same program again as the ranks of a job; rank 0 keeps the terminal.
 pub(crate) fn run_self(nodes: u16, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("finding this program's own file")?;
     let job = Job::on_this_host(nodes).context("preparing the job")?;
-    supervise::run(&job, program.as_os_str(), arguments, Stdio0::Inherited)
+    let grace = Duration::from_secs(supervise::GRACE_SECONDS);
+    supervise::run(&job, program.as_os_str(), arguments, Stdio0::Inherited, grace)
 }

@@ -16,11 +16,11 @@ use super::environment::Job;
 use super::output::copy_lines;
 
 /// After a rank failed, the others see a lost peer and end with an error of their own; this is how
-/// long they may take before they are told to stop.
-const GRACE_AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// many seconds they may take before they are told to stop, unless told otherwise.
+pub(crate) const GRACE_SECONDS: u64 = 30;
 
 /// How long a rank may take to end after SIGTERM before it is killed.
-const GRACE_AFTER_TERM: Duration = Duration::from_secs(5);
+const GRACE_AFTER_TERM: Duration = Duration::from_secs(30);
 
 /// Where the output of rank 0 goes. The other ranks' output is prefixed unless all is plain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub(crate) fn run(
     program: &OsStr,
     arguments: &[OsString],
     stdio0: Stdio0,
+    grace: Duration,
 ) -> anyhow::Result<ExitCode> {
     let (events, inbox) = mpsc::channel();
     forward_signals(events.clone())?;
@@ -75,7 +76,7 @@ pub(crate) fn run(
             let _ = events.send(Event::Ended { rank, status });
         });
     }
-    let worst = supervise(&mut ranks, &inbox);
+    let worst = supervise(&mut ranks, &inbox, grace);
     for copy in copies {
         let _ = copy.join();
     }
@@ -138,10 +139,11 @@ pub(crate) fn tie(command: &mut Command, keep: Option<RawFd>) {
     }
 }
 
-/// Waits for all ranks; returns the worst exit code.
-fn supervise(ranks: &mut [RankProcess], inbox: &Receiver<Event>) -> u8 {
+/// Waits for all ranks; returns the worst exit code. Once one has failed, the others have `grace` to end.
+fn supervise(ranks: &mut [RankProcess], inbox: &Receiver<Event>, grace: Duration) -> u8 {
     let mut worst = 0;
     let mut interrupts = 0;
+    let mut asked = None;
     // The next, harder measure against ranks that go on, and when it is due.
     let mut due: Option<(Instant, i32)> = None;
     while ranks.iter().any(|rank| rank.running) {
@@ -154,12 +156,15 @@ fn supervise(ranks: &mut [RankProcess], inbox: &Receiver<Event>) -> u8 {
                 ranks[usize::from(rank)].running = false;
                 let code = exit_code(rank, status);
                 worst = worst.max(code);
-                if code != 0 && due.is_none() {
-                    due = Some((Instant::now() + GRACE_AFTER_FAILURE, SIGTERM));
+                // A rank that ends as it was asked to is no failure: others may have more to save.
+                let was_asked = asked.is_some_and(|signal| i32::from(code) == 128 + signal);
+                if code != 0 && !was_asked && due.is_none() {
+                    due = Some((Instant::now() + grace, SIGTERM));
                 }
             }
             Ok(Event::Signal(signal)) => {
                 interrupts += 1;
+                asked = asked.or(Some(signal));
                 // The first Ctrl-C asks for a clean end, the second insists, the third does not wait.
                 let forwarded = match interrupts {
                     1 => signal,

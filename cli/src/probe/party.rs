@@ -20,7 +20,7 @@ pub(super) const REGION_BYTES: usize = 16 << 20;
 const _: () = assert!(REGION_BYTES > 2 * READ_BYTES_MAX);
 
 /// The longest wait for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a party that polls does so before it sleeps after all, unless told otherwise; as long as an engine.
 const POLL_LIMIT: Duration = Duration::from_micros(50);
@@ -117,7 +117,7 @@ impl Party {
         loop {
             let Some(arrived) = self.inbox.arrived.pop_front() else {
                 self.step(&mut idle)?;
-                self.inbox.check(None)?;
+                self.inbox.check_served()?;
                 continue;
             };
             let from = arrived.from;
@@ -213,7 +213,7 @@ impl Party {
             if let Some(arrived) = place.and_then(|place| self.inbox.arrived.remove(place)) {
                 return Ok(arrived);
             }
-            self.inbox.check(Some(from))?;
+            self.inbox.check(from)?;
             ensure!(Instant::now() < deadline, "{from} did not answer for {ANSWER_LIMIT:?}");
             self.step(&mut idle)?;
         }
@@ -296,16 +296,27 @@ impl Inbox {
         }
     }
 
-    /// An error if `peer`, or any if none is given, is gone.
-    pub(super) fn check(&self, peer: Option<Rank>) -> anyhow::Result<()> {
+    /// An error if `peer` is gone.
+    pub(super) fn check(&self, peer: Rank) -> anyhow::Result<()> {
+        self.check_where(|rank, _| rank == peer)
+    }
+
+    /// An error if a party that serves has nobody to serve any more. One that rank 0 has told before this one that the work is
+    /// over may leave before this one hears it.
+    fn check_served(&self) -> anyhow::Result<()> {
+        self.check_where(|rank, reason| rank == Rank(0) || *reason != LostReason::Goodbye)
+    }
+
+    fn check_where(&self, matters: impl Fn(Rank, &LostReason) -> bool) -> anyhow::Result<()> {
         if let Some(from) = self.malformed {
             bail!("{from} sent a record that no party sends: another version of sterna?");
         }
         for (rank, lost) in self.lost.iter().enumerate() {
+            let rank = Rank::from_index(rank);
             if let Some(reason) = lost
-                && peer.is_none_or(|peer| peer.index() == rank)
+                && matters(rank, reason)
             {
-                bail!("rank {rank} is lost: {reason:?}");
+                bail!("{rank} is lost: {reason:?}");
             }
         }
         Ok(())

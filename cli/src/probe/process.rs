@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use crate::launch::{self, Job};
 
 /// How long the process may take to end after its work.
-const END_LIMIT: Duration = Duration::from_secs(5);
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A process of its own that is rank 1 of a job whose rank 0 is this process. It ends with this value.
 #[derive(Debug)]

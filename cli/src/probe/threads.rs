@@ -10,7 +10,7 @@ use super::{Party, Waiting};
 use crate::launch::Job;
 
 /// How long the parties may take to meet.
-const JOIN_LIMIT: Duration = Duration::from_secs(20);
+const JOIN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Two parties of one process that reach each other by `choice` (over the device of `wish`), the second of them serving in a thread of its own until the first
 /// has finished `work`.

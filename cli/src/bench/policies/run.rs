@@ -20,7 +20,7 @@ use crate::launch;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a job may take to end after each request, the last of which kills it.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Lines of a failed job's output that are shown.
 const LINES_SHOWN: usize = 20;

@@ -24,7 +24,10 @@ const MESSAGE_BYTES: usize = 64;
 const MEMORY_BYTES: usize = 4096;
 
 /// The longest wait for the other side.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Who waits longer than this has the processor on which the other side could run.
+const SPIN_MAX: Duration = Duration::from_micros(100);
 
 /// One side of the ping-pong; rank 0 serves.
 pub(super) enum Ping {
@@ -37,8 +40,8 @@ impl Ping {
     pub(super) fn open(node: &Node, worker: &mut Worker, fabric: &str) -> anyhow::Result<Self> {
         let first = node.rank() == Rank(0);
         if fabric == "shm" {
-            // The name is rank 0's process number, which both learn; the file has it only as long as both open it.
-            let mut told = [if first { f64::from(std::process::id()) } else { 0.0 }];
+            // The name is a number that rank 0 draws and both learn; the file has it only as long as both open it.
+            let mut told = [if first { f64::from(random()?) } else { 0.0 }];
             let path = |told: f64| PathBuf::from(format!("/dev/shm/sterna-relocate-{told}"));
             let lines = if first { Some(Lines::open(&path(told[0]), true)?) } else { None };
             worker.all_reduce_sum(&mut told)?;
@@ -114,6 +117,12 @@ impl Ping {
     }
 }
 
+fn random() -> anyhow::Result<u32> {
+    let mut number = [0; 4];
+    getrandom::fill(&mut number).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(u32::from_le_bytes(number))
+}
+
 /// Two lines of memory that both processes have, one for each to write.
 pub(super) struct Lines {
     memory: NonNull<u8>,
@@ -151,8 +160,13 @@ impl Lines {
         }
         let begun = Instant::now();
         while self.word(other).load(Ordering::Acquire) < self.turns {
-            ensure!(begun.elapsed() < ANSWER_LIMIT, "the ping-pong's other side does not answer");
-            std::hint::spin_loop();
+            let waited = begun.elapsed();
+            ensure!(waited < ANSWER_LIMIT, "the ping-pong's other side does not answer");
+            if waited < SPIN_MAX {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
         if !first {
             self.word(mine).store(self.turns, Ordering::Release);

@@ -24,7 +24,7 @@ use stale::Stale;
 const CALL_KEYS: usize = 1000;
 
 /// The longest wait for replicas.
-const COME_LIMIT: Duration = Duration::from_secs(30);
+const COME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two changes of rows.
 const CHANGE_EVERY: Duration = Duration::from_millis(10);
@@ -178,6 +178,9 @@ pub(crate) fn run(args: &ReplicasArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where [`Pair::counters`] has the rows read anew.
+const REFRESHED: usize = 3;
+
 /// One of the two.
 struct Pair<'a> {
     node: &'a Node,
@@ -239,13 +242,17 @@ impl<'a> Pair<'a> {
     #[allow(clippy::cast_precision_loss, reason = "counts below 2^52")]
     fn cost(&mut self, args: &ReplicasArgs, rows: usize) -> anyhow::Result<Cost> {
         self.worker.barrier()?;
-        // What came before is over, and engines sleep.
-        std::thread::sleep(Duration::from_millis(100));
-        let (begun, before, mut changed) = (Instant::now(), self.counters(), 0_usize);
+        self.rest();
+        let before = self.counters();
+        // Nothing changes before both have looked.
+        self.worker.barrier()?;
+        let (begun, mut changed) = (Instant::now(), 0_usize);
         let deltas = vec![1.0; rows * self.table.dim()];
         let mut next = self.keys[0].iter().copied().cycle();
-        while begun.elapsed().as_secs_f64() < args.seconds {
-            if rows > 0 && self.rank() == 0 {
+        // One change at least, however late this thread gets to run.
+        let changes = rows > 0 && self.rank() == 0;
+        while (changes && changed == 0) || begun.elapsed().as_secs_f64() < args.seconds {
+            if changes {
                 let keys: Vec<u64> = next.by_ref().take(rows).collect();
                 self.worker.add(self.table, &keys, &deltas)?;
                 self.worker.advance_clock()?;
@@ -260,6 +267,11 @@ impl<'a> Pair<'a> {
         if rows > 0 {
             // So that the last changes, too, have been read.
             self.worker.barrier()?;
+            let (last, refreshed) = (Instant::now(), before[REFRESHED]);
+            while self.rank() == 1 && self.counters()[REFRESHED] <= refreshed {
+                ensure!(last.elapsed() < COME_LIMIT, "no change was read in {COME_LIMIT:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         let after = self.counters();
         let grown = |index: usize| after[index] - before[index];
@@ -279,6 +291,18 @@ impl<'a> Pair<'a> {
         let changed = changed as u64;
         let engine_percent = [engine0, engine1];
         Ok(Cost { changed, seconds, engine_percent, read_bytes, sent_bytes, refreshed })
+    }
+
+    /// Waits until what came before is over, and engines sleep.
+    fn rest(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < COME_LIMIT {
+            let before = self.counters()[REFRESHED];
+            std::thread::sleep(Duration::from_millis(100));
+            if self.counters()[REFRESHED] <= before {
+                return;
+            }
+        }
     }
 
     /// The engine's CPU seconds, bytes read, bytes sent, rows read anew.

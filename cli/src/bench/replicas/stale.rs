@@ -19,7 +19,7 @@ const ADD_EVERY: Duration = Duration::from_micros(550);
 const REST: Duration = Duration::from_millis(400);
 
 /// How long the reader waits for the last of them.
-const SEE_LIMIT: Duration = Duration::from_secs(10);
+const SEE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The age of additions, with so many replicas held.
 #[derive(Debug, Serialize)]
