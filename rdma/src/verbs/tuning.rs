@@ -74,10 +74,10 @@ pub(super) const HOP_LIMIT: u8 = 64;
 /// Limit for opening a lane to one peer, and how often that is tried.
 pub(super) const OFFER_MAX: Duration = Duration::from_secs(20);
 pub(super) const OFFERS_MAX: usize = 3;
-/// Limit for a goodbye to reach all peers.
-pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// Limit for a goodbye to reach all peers: a device that hears nothing of one gives it up after about 2 s.
+pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(10);
 /// Limit for the last records of a peer that has said goodbye: all were acknowledged by this node's device.
-pub(super) const LAST_RECORDS_MAX: Duration = Duration::from_secs(2);
+pub(super) const LAST_RECORDS_MAX: Duration = Duration::from_secs(10);
 
 const _: () = {
     assert!(CHAIN_MAX <= SIGNAL_EVERY_MAX as usize);
