@@ -153,9 +153,10 @@ impl Engine {
         &'e mut self,
         remote: &'e Remote,
         round: bool,
+        now_ns: u64,
     ) -> (&'e mut Machine<EntryId, Box<dyn Policy + Send>>, &'e mut Staging, NodeStorage<'e>) {
         let Self { machine, staging, tables, scratch, taken, copies, .. } = self;
-        (machine, staging, NodeStorage { remote, tables, scratch, taken, copies, round })
+        (machine, staging, NodeStorage { remote, tables, scratch, taken, copies, now_ns, round })
     }
 }
 
@@ -178,10 +179,13 @@ struct Inbox<'e> {
 impl Sink for Inbox<'_> {
     fn record(&mut self, from: Rank, record: &[u8]) {
         let fabric = &*self.remote.fabric;
-        let (machine, staging, mut store) = self.engine.parts(self.remote, false);
+        let long = record.len() >= LONG_RECORD_BYTES;
+        // Records before this one in the step may have taken longer than a row has to stay.
+        let now_ns = if long { self.remote.timing.now_ns() } else { self.now_ns };
+        let (machine, staging, mut store) = self.engine.parts(self.remote, false, now_ns);
         let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
         let handled = machine.handle(from, record, self.now_ns, &mut store, &mut outbox);
-        if record.len() >= LONG_RECORD_BYTES {
+        if long {
             let ranks = (0..fabric.size()).map(Rank::from_index);
             for peer in ranks.filter(|&peer| self.remote.foreign.dirty_len(peer, Due::Now) > 0) {
                 machine.flush_dirty(peer, self.now_ns, &mut store, &mut outbox);
@@ -198,7 +202,7 @@ impl Sink for Inbox<'_> {
     }
 
     fn peer_lost(&mut self, peer: Rank, reason: LostReason) {
-        let (machine, staging, mut store) = self.engine.parts(self.remote, false);
+        let (machine, staging, mut store) = self.engine.parts(self.remote, false, self.now_ns);
         machine.peer_lost(peer, &mut store);
         staging.forget(peer);
         self.engine.refresher.peer_lost(peer);
@@ -335,7 +339,7 @@ impl Remote {
             || self.clocks.as_ref().is_some_and(|clocks| clocks.pending());
         let round = urgent || now_ns >= engine.round_ns;
         let unwanted = std::mem::take(&mut *super::lock(&self.unwanted));
-        let (machine, staging, mut store) = engine.parts(self, round);
+        let (machine, staging, mut store) = engine.parts(self, round, now_ns);
         unwanted.into_iter().for_each(|row| machine.unwanted(row));
         let mut outbox = staging.outbox(|to, record: &[u8]| sent(fabric, to, record));
         if let Err(fault) = machine.settle(now_ns, &mut store, &mut outbox) {

@@ -18,10 +18,10 @@ use crate::policy::Policy;
 use crate::table::{Table, TableState};
 
 /// Keys whose entries are being loaded while one is worked on.
-const NEAR: usize = 6;
+const NEAR: usize = 12;
 
 /// Keys further on, of which what leads to their entries is being loaded.
-const FAR: usize = 16;
+const FAR: usize = 32;
 
 /// Keys that are asked for between two calls of the engine.
 const TOLD_EVERY: usize = 512;
@@ -254,7 +254,7 @@ impl Remote {
         listing: &mut Listing<'_>,
         work: impl FnOnce(&mut ForeignRow<'_>, &mut Listing<'_>),
     ) -> Result<()> {
-        let deadline = self.now() + self.wait_limit;
+        let mut deadline = None;
         loop {
             if let Some(mut row) = self.row(table, key) {
                 work(&mut row, listing);
@@ -262,7 +262,8 @@ impl Remote {
             }
             // Entries that are marked make no room before their engine knows of them.
             listing.tell();
-            if self.now() >= deadline {
+            let now = self.now();
+            if now >= *deadline.get_or_insert(now + self.wait_limit) {
                 return Err(self.late(&Waiting { what: "room for an intent", rank: None }));
             }
             self.help(PAUSE)?;

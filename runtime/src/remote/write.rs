@@ -121,14 +121,14 @@ impl Remote {
     /// The entry of a key, if there is one.
     pub(super) fn known<'n>(&'n self, table: &'n Table, key: Key) -> Option<ForeignRow<'n>> {
         let guard = self.foreign.find(ForeignKey { table: table.id(), key })?;
-        Some(ForeignRow { table: &table.0, guard, remote: self, copies: None })
+        Some(ForeignRow { table: &table.0, guard, remote: self, engine: None })
     }
 
     /// The entry of a key; nothing if there is no room for one.
     pub(super) fn row<'n>(&'n self, table: &'n Table, key: Key) -> Option<ForeignRow<'n>> {
         let mut guard = self.foreign.entry(ForeignKey { table: table.id(), key }).ok()?;
         guard.control.start(|| key_word(&table.0, key));
-        Some(ForeignRow { table: &table.0, guard, remote: self, copies: None })
+        Some(ForeignRow { table: &table.0, guard, remote: self, engine: None })
     }
 
     /// Waits until all that this node had in accumulators at the call is in the main copies.

@@ -112,6 +112,15 @@ impl ForeignSlots {
         self.index().prefetch(tag(key));
     }
 
+    /// The slot that a key is likely to have, by the index alone: without a look at the slot, which may be far away.
+    #[inline]
+    pub(crate) fn guess(&self, key: Key) -> Option<SlotId> {
+        if self.is_empty() {
+            return None;
+        }
+        self.index().candidates(tag(key)).next().map(SlotId)
+    }
+
     /// Takes a slot, if one is free in the arena as it is now.
     pub(crate) fn take(&self, arena: &SlotArena, now_ns: u64) -> Result<SlotId, NoSlot> {
         let mut inner = self.lock();

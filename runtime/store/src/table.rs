@@ -235,15 +235,21 @@ impl RowTable {
     /// Starts loading the header of a key's slot, to which the way is at hand.
     #[inline]
     pub fn prefetch_header(&self, key: Key) {
-        if let Some(slot) = self.slot(key) {
+        if let Some(slot) = self.guess(key).and_then(|id| self.arena.slot(id)) {
             slot.prefetch_read(0);
         }
     }
 
+    /// The slot of a key as far as can be told without a look at it: who only wants it loaded must not wait until it is.
+    #[inline]
+    fn guess(&self, key: Key) -> Option<SlotId> {
+        self.home_here(key).or_else(|| self.foreign.guess(key))
+    }
+
     /// Starts loading what a row takes along, or leaves behind, when it goes: the row, its place on the board, its home's word.
     pub fn prefetch_leaving(&self, key: Key) {
-        let Some((id, slot)) = self.find(key) else { return };
-        slot.prefetch_write();
+        let Some(id) = self.guess(key) else { return };
+        self.prefetch_slot(id);
         if let Some(place) = self.place_of(id) {
             crate::prefetch::read(std::ptr::from_ref(place).cast());
         }

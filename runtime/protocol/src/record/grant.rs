@@ -103,6 +103,7 @@ impl<'a> Grants<'a> {
 }
 
 impl<'a> Grant<'a> {
+    #[inline]
     fn read(item: &'a [u8]) -> (Self, usize) {
         let (row, holders) = (u32_at(item, 28) as usize, 2 * usize::from(u16_at(item, 32)));
         let at = ITEM_BYTES + padded(holders);

@@ -485,7 +485,7 @@ fn held<'n>(
     }
     let copy = *guard.control.copy().filter(|copy| copy.board == place)?;
     let table = &tables.get(usize::from(guard.key().table.0))?.0;
-    Some((ForeignRow { table, guard, remote, copies: None }, copy))
+    Some((ForeignRow { table, guard, remote, engine: None }, copy))
 }
 
 /// A READ that was not posted, or failed.
@@ -495,7 +495,7 @@ fn give_back(job: &mut Job, remote: &Remote, tables: &[Table]) {
         && let Some(guard) = remote.foreign.at(*entry)
         && let Some(table) = tables.get(usize::from(guard.key().table.0))
     {
-        let mut row = ForeignRow { table: &table.0, guard, remote, copies: None };
+        let mut row = ForeignRow { table: &table.0, guard, remote, engine: None };
         row.guard.control.control.cancel_read(permit);
         row.list();
     }
@@ -523,7 +523,7 @@ fn settle(
     let Some(guard) = remote.foreign.at(entry) else { return Settled::Gone };
     let Some(table) = tables.get(usize::from(guard.key().table.0)) else { return Settled::Gone };
     let table = &table.0;
-    let mut entry = ForeignRow { table, guard, remote, copies: None };
+    let mut entry = ForeignRow { table, guard, remote, engine: None };
     let found = read::judge(entry.guard.key().key, Some(permit.epoch), data);
     let verdict = entry.guard.control.control.finish_read(permit, found);
     let replica = entry.guard.control.control.state() == EntryState::Replica;

@@ -24,8 +24,16 @@ pub(crate) struct ForeignRow<'n> {
     pub(crate) table: &'n TableState,
     pub(crate) guard: EntryGuard<'n, Held>,
     pub(crate) remote: &'n Remote,
-    /// Where replicas that are set up are noted; nothing where none is.
-    pub(crate) copies: Option<&'n mut Vec<NewCopy>>,
+    /// What the engine brings along; a worker sets up no replica and takes no row.
+    pub(crate) engine: Option<EngineSide<'n>>,
+}
+
+/// See [`ForeignRow::engine`].
+pub(crate) struct EngineSide<'n> {
+    /// Where replicas that are set up are noted.
+    pub(crate) copies: &'n mut Vec<NewCopy>,
+    /// When the record came that it is at work on.
+    pub(crate) now_ns: u64,
 }
 
 /// What a new entry starts from: the directory, if this is the key's home, else that the home has owned it from the start.
@@ -80,6 +88,10 @@ impl<'n> ForeignRow<'n> {
         let entry = &self.guard.control.control;
         let replica = entry.state() == EntryState::Replica && !entry.wants();
         if replica { Due::Round } else { Due::Now }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.engine.as_ref().map_or_else(|| self.remote.timing.now_ns(), |engine| engine.now_ns)
     }
 
     /// The home slot, if this is the key's home.
@@ -391,7 +403,7 @@ impl Foreign for ForeignRow<'_> {
             Update::in_block(&self.table.shape, block).settle(row.to_mut());
         }
         self.publish(slot, &row, (SlotState::Replica, grant.epoch, grant.version));
-        let now_ns = self.remote.timing.now_ns();
+        let now_ns = self.now_ns();
         let owner = self.guard.control.control.owner();
         let held = &mut self.guard.control;
         held.set_copy(CopyOf {
@@ -406,8 +418,8 @@ impl Foreign for ForeignRow<'_> {
         let (epoch, slot) = (grant.epoch, grant.slot);
         held.set_location(Location { epoch, slot, learned_ns: now_ns });
         let new = NewCopy { owner, board: grant.board, place: self.guard.place() };
-        if let Some(copies) = &mut self.copies {
-            copies.push(new);
+        if let Some(engine) = &mut self.engine {
+            engine.copies.push(new);
         }
         self.end_unwanted();
         true
@@ -432,6 +444,7 @@ impl Foreign for ForeignRow<'_> {
         }
         self.publish(slot, &row, (SlotState::Live, grant.epoch, grant.version + 1));
         let at_home = self.home_slot().is_some();
+        let now_ns = self.now_ns().max(1);
         let held = &mut self.guard.control;
         held.take_copy();
         (held.force, held.patience) = (false, 0);
@@ -439,7 +452,7 @@ impl Foreign for ForeignRow<'_> {
             held.moved(0);
             held.control.dismiss();
         } else {
-            held.moved(self.remote.timing.now_ns().max(1));
+            held.moved(now_ns);
         }
         Some(slot.0)
     }

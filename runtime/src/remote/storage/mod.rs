@@ -27,6 +27,7 @@ use super::Remote;
 use crate::table::{Table, TableState};
 
 pub(crate) use bytes::read_floats;
+use foreign::EngineSide;
 pub(crate) use foreign::{ForeignRow, is_older, key_word};
 use owned::OwnedRow;
 
@@ -48,6 +49,8 @@ pub(crate) struct NodeStorage<'n> {
     pub(crate) taken: &'n mut Vec<EntryId>,
     /// Replicas set up.
     pub(crate) copies: &'n mut Vec<NewCopy>,
+    /// When the record came, or the step began, that it is made for.
+    pub(crate) now_ns: u64,
     /// Whether updates of replicas are due.
     pub(crate) round: bool,
 }
@@ -234,7 +237,8 @@ impl<'n> NodeStorage<'n> {
         table: &'a TableState,
         guard: sterna_store::EntryGuard<'a, super::held::Held>,
     ) -> ForeignRow<'a> {
-        ForeignRow { table, guard, copies: Some(self.copies), remote: self.remote }
+        let engine = EngineSide { copies: self.copies, now_ns: self.now_ns };
+        ForeignRow { table, guard, engine: Some(engine), remote: self.remote }
     }
 }
 

@@ -130,7 +130,7 @@ impl Owned for OwnedRow<'_> {
         if matches!(copied, Copied::Row(..))
             && let Some(guard) = self.entry.take()
         {
-            ForeignRow { table, guard, copies: None, remote }.left(next, epoch);
+            ForeignRow { table, guard, engine: None, remote }.left(next, epoch);
         }
         copied
     }

@@ -12,7 +12,7 @@ use super::EntryId;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// Entries of a list that are being loaded while its first one is worked on.
-const TAKEN_AHEAD: usize = 6;
+const TAKEN_AHEAD: usize = 12;
 
 /// Entries of a group.
 const GROUP: usize = 64;
@@ -85,7 +85,9 @@ impl DirtyLists {
             prefetch(soon);
         }
         if left < most {
-            self.taken_counts[list].fetch_add(most - left, Ordering::Relaxed);
+            // Nobody else counts here while the queue is locked.
+            let taken = self.taken_counts[list].load(Ordering::Relaxed);
+            self.taken_counts[list].store(taken.wrapping_add(most - left), Ordering::Relaxed);
         }
     }
 
