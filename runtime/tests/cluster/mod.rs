@@ -10,6 +10,9 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// How long the nodes of a job may take to come, on whatever machine.
 const JOIN_MAX: Duration = Duration::from_secs(120);
 
+/// How long a peer may take to answer: all nodes are of one process, which a machine may keep from running for a minute.
+const ANSWER_MAX: Duration = Duration::from_secs(300);
+
 /// Runs `body` on every node of a job.
 pub fn job(size: usize, workers: usize, choice: ProviderChoice, body: impl Fn(Node) + Sync) {
     job_with(size, workers, choice, |config| config, body);
@@ -36,7 +39,13 @@ pub fn job_with(
                 std::env::var("STERNA_QUEUE_PAIRS").ok().map(|few| few.parse().expect("a number"));
             let (body, settings) = (&body, &settings);
             scope.spawn(move || {
-                let config = NodeConfig { workers, seed: 7, pin: false, ..NodeConfig::default() };
+                let config = NodeConfig {
+                    workers,
+                    seed: 7,
+                    pin: false,
+                    wait_limit: ANSWER_MAX,
+                    ..NodeConfig::default()
+                };
                 body(Node::join(settings(config), fabric).expect("all nodes come"));
             });
         }
