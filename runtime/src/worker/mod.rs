@@ -146,10 +146,14 @@ impl Worker {
         for (index, (&key, row)) in
             keys.iter().zip(values.chunks_exact_mut(table.dim())).enumerate()
         {
-            match table.0.rows.snapshot(key, row) {
-                Ok(_) => {}
-                Err(SlotError::Elsewhere) => self.away.push(index),
-                Err(SlotError::Busy) => return Err(table.busy(key)),
+            let mut look = || table.0.rows.snapshot(key, row).map(drop);
+            let found = match look() {
+                // A writer that lost its core has the row until it gets it back.
+                Err(why) => again(table, key, why, look)?,
+                Ok(()) => Ok(()),
+            };
+            if found.is_err() {
+                self.away.push(index);
             }
         }
         if !self.away.is_empty() {
@@ -484,6 +488,23 @@ fn unavailable(table: &Table, key: Key, why: SlotError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Node, NodeConfig, TableSpec};
+
+    #[test]
+    fn a_snapshot_comes_back_to_a_row_whose_writer_lost_its_core() {
+        let node = Node::start(NodeConfig::with_workers(1)).expect("a node of one job");
+        let table = node.create_table(TableSpec::new("rows", 1, 1)).expect("a table");
+        let mut worker = node.worker(0).expect("its worker");
+        let slot = table.0.rows.slot(Key(0)).expect("at home here");
+        let writer = slot.lock(Key(0), Patience::NONE).expect("nobody else writes");
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| worker.snapshot(&table, &[0], &mut [0.0]));
+            // Longer than a reader spins and yields.
+            std::thread::sleep(Duration::from_millis(100));
+            drop(writer);
+            looks.join().expect("no panic").expect("the writer has ended");
+        });
+    }
 
     #[test]
     fn a_visitor_that_was_away_beyond_its_limit_looks_once_more() {
