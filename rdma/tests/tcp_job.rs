@@ -449,6 +449,30 @@ fn a_job_that_is_set_up_wrongly_says_so_at_both_ends() {
 }
 
 #[test]
+fn a_job_may_begin_where_one_is_just_ending() {
+    let (all, address) = configs(2);
+    let listener = all[0].listener.as_ref().expect("rank 0 listens");
+    let listener = listener.try_clone().expect("a descriptor");
+    let next = |rank: usize, listener| {
+        let mut config = FabricConfig::new(Rank::from_index(rank), 2, Some(&address), TOKEN);
+        (config.choice, config.join_timeout) = (ProviderChoice::Tcp, LIMIT);
+        config.listener = listener;
+        job::open(config).expect("the next job meets")
+    };
+    let mut ending = open_all(all);
+    std::thread::scope(|scope| {
+        // Rank 1 goes on while the door of rank 0 is still that of the job before.
+        drop(ending.pop());
+        let rank1 = scope.spawn(|| next(1, None));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!rank1.is_finished(), "it is refused and comes again");
+        drop(ending);
+        assert_eq!(next(0, Some(listener)).size(), 2);
+        assert_eq!(rank1.join().expect("no panic").rank(), Rank(1));
+    });
+}
+
+#[test]
 fn who_is_missing_is_named_at_the_deadline() {
     // Those who are there must have met before the deadline; on a busy machine that may take a while.
     let mut limit = Duration::from_secs(1);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::identity::NodeIdentity;
 use super::proof::{
-    Challenge, Hello, JobKey, NotHello, PROTOCOL_VERSION, Proof, Purpose, Transcript, Verdict,
-    nonce,
+    Challenge, Hello, JobKey, NotHello, PROTOCOL_VERSION, Proof, Purpose, Refusal, Transcript,
+    Verdict, nonce,
 };
 
 /// Limit of one attempt of a call that is repeated.
@@ -23,6 +23,8 @@ pub(crate) enum CallError {
     Absent(String),
     /// It did not answer in time, or went away: trying again may help.
     Unreachable(String),
+    /// The job there takes no more nodes. One that ends makes place for the next.
+    Complete(String),
     /// The door said no, or is none: trying again does not help.
     Refused(String),
 }
@@ -30,7 +32,10 @@ pub(crate) enum CallError {
 impl CallError {
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Absent(text) | Self::Unreachable(text) | Self::Refused(text) => text,
+            Self::Absent(text)
+            | Self::Unreachable(text)
+            | Self::Complete(text)
+            | Self::Refused(text) => text,
         }
     }
 }
@@ -91,7 +96,11 @@ pub(crate) fn hear_verdict(
     let malformed = || CallError::Refused("it answered with something malformed".to_owned());
     let verdict = Verdict::from_bytes(&bytes).ok_or_else(malformed)?;
     if let Some(refusal) = verdict.refusal {
-        return Err(CallError::Refused(refusal.reason().to_owned()));
+        let reason = refusal.reason().to_owned();
+        return Err(match refusal {
+            Refusal::NotJoining => CallError::Complete(reason),
+            _ => CallError::Refused(reason),
+        });
     }
     if verdict.body_bytes as usize != body_bytes {
         return Err(malformed());

@@ -31,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// what else their hosts do.
 const CONNECT_MIN: Duration = Duration::from_secs(30);
 
+/// How long the others come again to a job that takes no more nodes: one before theirs may be saying its goodbyes.
+const ENDING_MAX: Duration = Duration::from_secs(20);
+
 /// Limit for giving the table to one node.
 const TABLE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -331,6 +334,7 @@ fn follow(
     let text = config.rendezvous.as_deref().unwrap_or_default();
     let mut pause = RETRY_PAUSE[0];
     let mut attempt = 0;
+    let begun = Instant::now();
     loop {
         let problem = match resolve(text) {
             Ok(addresses) => {
@@ -338,7 +342,10 @@ fn follow(
                 match ask(config, key, strangers, address, deadline) {
                     Ok(joined) => return Ok(joined),
                     Err(Asked::Fault(error)) => return Err(error),
-                    Err(Asked::Call(CallError::Refused(why))) => {
+                    Err(Asked::Call(CallError::Complete(why))) if begun.elapsed() < ENDING_MAX => {
+                        why
+                    }
+                    Err(Asked::Call(CallError::Complete(why) | CallError::Refused(why))) => {
                         return Err(FabricError::Config(format!(
                             "rank 0 at {address} refused {}: {why}",
                             config.rank

@@ -298,7 +298,7 @@ impl PeerProvider for TcpProvider {
                 Err(CallError::Absent(why) | CallError::Unreachable(why)) => {
                     tracing::warn!(%peer, why, "no read lane to this peer");
                 }
-                Err(CallError::Refused(why)) => {
+                Err(CallError::Complete(why) | CallError::Refused(why)) => {
                     return Err(FabricError::Config(format!(
                         "{peer} at {address} refused a read lane: {why}"
                     )));

@@ -284,7 +284,7 @@ impl VerbsProvider {
             Err(CallError::Absent(why) | CallError::Unreachable(why)) => {
                 return Err(Unopened::Gone(why));
             }
-            Err(CallError::Refused(why)) => {
+            Err(CallError::Complete(why) | CallError::Refused(why)) => {
                 return Err(Unopened::Fault(FabricError::Config(format!(
                     "{peer} at {address} refused a read lane: {why}"
                 ))));
