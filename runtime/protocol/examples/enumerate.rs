@@ -1,5 +1,5 @@
 //! Explores the protocol exhaustively and prints tables: the settings of the tests, with `--full` longer
-//! ones as well (a minute, up to 4 GiB), and what breaks without each rule.
+//! ones as well (three minutes, 3 GiB), and what breaks without each rule.
 
 #[path = "../tests/enumeration/mod.rs"]
 mod enumeration;

@@ -117,9 +117,9 @@ pub(crate) fn large() -> Vec<Setting> {
         },
         Setting {
             name: "two keys go to and fro, two workers READ",
-            pushes: [[1, 1], [1, 1], [0, 0]],
+            pushes: [[1, 1], [1, 0], [0, 0]],
             acquires: [[1, 1], [1, 1], [0, 0]],
-            reads: [[1, 0], [1, 1], [0, 0]],
+            reads: [[0, 0], [1, 1], [0, 0]],
             ..NOTHING
         },
     ]
